@@ -1,0 +1,32 @@
+//! A person in a tenant: a member, or the shadow account of an author who has not joined.
+
+use sea_orm::entity::prelude::*;
+
+use crate::sets::SourceType;
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "user")]
+pub struct Model {
+    /// Key.
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    /// Tenant.
+    pub tenant_id: i64,
+    /// Linked DID, unique in the tenant.
+    pub did: Option<String>,
+    /// Nobody has claimed the account.
+    pub is_shadow_account: bool,
+    /// Which origin made the account known.
+    pub provider: SourceType,
+    /// First seen.
+    pub created_at: DateTimeUtc,
+    /// Last change.
+    pub updated_at: DateTimeUtc,
+}
+
+/// Joins are made by batched look-ups, so none is declared.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

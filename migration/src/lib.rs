@@ -1,0 +1,25 @@
+//! Migrations, one file each, written once for SQLite and PostgreSQL.
+//!
+//! A migration that has been released is never edited; a change of a column is an expansion first and a contraction one
+//! release later, so that two versions of the gateway can run side by side.
+
+pub use sea_orm_migration::prelude::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod columns;
+mod m20261122_000001_create_platform;
+mod m20261122_000002_create_events;
+
+/// All migrations, oldest first.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261122_000001_create_platform::Migration),
+            Box::new(m20261122_000002_create_events::Migration),
+        ]
+    }
+}

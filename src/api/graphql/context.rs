@@ -1,0 +1,60 @@
+//! What a resolver finds in its context: the app, and the loaders of the request.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::anyhow;
+use async_graphql::Context;
+
+use super::{error::Failure, loaders::Loaders};
+use crate::{app::App, error::Error};
+
+/// The loaders that a request, or one delivery of a subscription, shares. Put into the data of every request.
+///
+/// A subscription calls [`RequestLoaders::renew`] before each delivery, so that nothing it shows is older than that.
+#[derive(Debug)]
+pub struct RequestLoaders {
+    app: App,
+    current: Mutex<Loaders>,
+}
+
+impl RequestLoaders {
+    /// Fresh loaders.
+    pub fn new(app: &App) -> Self {
+        Self { app: app.clone(), current: Mutex::new(Loaders::new(app)) }
+    }
+
+    /// Forgets everything that was loaded.
+    pub(crate) fn renew(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Loaders::new(&self.app);
+    }
+
+    fn current(&self) -> Loaders {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What resolvers ask their context for.
+pub(crate) trait Surroundings {
+    /// The running program.
+    fn app(&self) -> Result<&App, Failure>;
+
+    /// The loaders to use now; cheap to clone.
+    fn loaders(&self) -> Result<Loaders, Failure>;
+
+    /// The holder of the loaders, for subscriptions.
+    fn request_loaders(&self) -> Result<&RequestLoaders, Failure>;
+}
+
+impl Surroundings for Context<'_> {
+    fn app(&self) -> Result<&App, Failure> {
+        self.data_opt().ok_or_else(|| Error::bug(anyhow!("the schema has no app")).into())
+    }
+
+    fn loaders(&self) -> Result<Loaders, Failure> {
+        Ok(self.request_loaders()?.current())
+    }
+
+    fn request_loaders(&self) -> Result<&RequestLoaders, Failure> {
+        self.data_opt().ok_or_else(|| Error::bug(anyhow!("the request has no loaders")).into())
+    }
+}

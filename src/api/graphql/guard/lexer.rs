@@ -1,0 +1,173 @@
+//! A pass over the text of a document before the parser sees it.
+//!
+//! The parser of the library recurses once per bracket and aborts the process when the stack ends, so brackets of every
+//! kind are counted here, in one loop without recursion. The same pass counts tokens, bounds names (errors repeat them)
+//! and refuses the escapes on which the parser panics. Anything else that is wrong is left to the parser.
+
+use async_graphql::Pos;
+
+use super::{
+    Limits,
+    refusal::{Code, ECHO, Refusal},
+};
+
+/// Refuses a text that is too large, nested too deep, or cannot be split into tokens.
+pub(super) fn scan(text: &str, limits: &Limits) -> Result<(), Refusal> {
+    Lexer { text: text.as_bytes(), at: 0, tokens: 0, open: Vec::new() }.run(limits).map_err(|(refusal, offset)| {
+        let place = position(text, offset);
+        refusal.at(place)
+    })
+}
+
+struct Lexer<'a> {
+    text: &'a [u8],
+    at: usize,
+    tokens: usize,
+    /// The closers that are still to come, innermost last.
+    open: Vec<u8>,
+}
+
+type Scan<T = ()> = Result<T, (Refusal, usize)>;
+
+impl Lexer<'_> {
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.text.get(self.at + ahead).copied()
+    }
+
+    fn starts_with(&self, what: &[u8]) -> bool {
+        self.text.get(self.at..).is_some_and(|rest| rest.starts_with(what))
+    }
+
+    fn fail<T>(&self, code: Code, message: &str) -> Scan<T> {
+        Err((Refusal::new(code, message), self.at))
+    }
+
+    fn skip_while(&mut self, wanted: impl Fn(u8) -> bool) -> usize {
+        let start = self.at;
+        while self.peek(0).is_some_and(&wanted) {
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    fn run(mut self, limits: &Limits) -> Scan {
+        while let Some(byte) = self.peek(0) {
+            match byte {
+                b' ' | b'\t' | b',' | b'\n' | b'\r' => self.at += 1,
+                0xEF if self.starts_with("\u{feff}".as_bytes()) => self.at += 3,
+                b'#' => {
+                    self.skip_while(|b| b != b'\n' && b != b'\r');
+                }
+                _ => {
+                    self.tokens += 1;
+                    if self.tokens > limits.max_tokens {
+                        return self.fail(Code::TooLarge, &format!("more than {} tokens", limits.max_tokens));
+                    }
+                    self.token(byte, limits)?;
+                }
+            }
+        }
+        if self.open.is_empty() { Ok(()) } else { self.fail(Code::ParseFailed, "bracket not closed") }
+    }
+
+    fn token(&mut self, byte: u8, limits: &Limits) -> Scan {
+        match byte {
+            b'{' | b'[' | b'(' => {
+                if self.open.len() >= limits.max_nesting {
+                    return self.fail(Code::TooDeep, &format!("brackets nested deeper than {}", limits.max_nesting));
+                }
+                self.open.push(match byte {
+                    b'{' => b'}',
+                    b'[' => b']',
+                    _ => b')',
+                });
+                self.at += 1;
+            }
+            // A closer of the wrong kind is refused, so that nothing can make the count look smaller than the nesting.
+            b'}' | b']' | b')' => {
+                if self.open.pop() != Some(byte) {
+                    return self.fail(Code::ParseFailed, "bracket closed that was not open");
+                }
+                self.at += 1;
+            }
+            b'"' if self.starts_with(b"\"\"\"") => self.block_string()?,
+            b'"' => self.string()?,
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
+                if self.skip_while(is_word) > ECHO {
+                    return self.fail(Code::TooLarge, &format!("name longer than {ECHO} characters"));
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                self.at += 1;
+                self.skip_while(|b| is_word(b) || matches!(b, b'.' | b'+' | b'-'));
+            }
+            b'.' if self.starts_with(b"...") => self.at += 3,
+            b'!' | b'$' | b'&' | b':' | b'=' | b'@' | b'|' => self.at += 1,
+            _ => return self.fail(Code::ParseFailed, "unexpected character"),
+        }
+        Ok(())
+    }
+
+    fn block_string(&mut self) -> Scan {
+        self.at += 3;
+        loop {
+            if self.starts_with(b"\\\"\"\"") {
+                self.at += 4;
+            } else if self.starts_with(b"\"\"\"") {
+                self.at += 3;
+                return Ok(());
+            } else if self.peek(0).is_some() {
+                self.at += 1;
+            } else {
+                return self.fail(Code::ParseFailed, "block string not closed");
+            }
+        }
+    }
+
+    fn string(&mut self) -> Scan {
+        self.at += 1;
+        loop {
+            match self.peek(0) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.escape()?,
+                None | Some(b'\n' | b'\r') => return self.fail(Code::ParseFailed, "string not closed"),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Scan {
+        match self.peek(1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let digits = self.text.get(self.at + 2..self.at + 6).and_then(|hex| str::from_utf8(hex).ok());
+                let code = digits
+                    .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+                    .and_then(|hex| u32::from_str_radix(hex, 16).ok());
+                match code {
+                    // The parser panics on halves of a surrogate pair; the character itself may stand in the text.
+                    Some(0xD800..=0xDFFF) => return self.fail(Code::ParseFailed, "surrogate escape in a string"),
+                    Some(_) => self.at += 6,
+                    None => return self.fail(Code::ParseFailed, "unicode escape without four hex digits"),
+                }
+            }
+            _ => return self.fail(Code::ParseFailed, "unknown escape in a string"),
+        }
+        Ok(())
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphanumeric()
+}
+
+/// Line and column, from 1, of a byte offset.
+fn position(text: &str, offset: usize) -> Pos {
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
+    let column = before.get(line_start..).map_or(0, |line| String::from_utf8_lossy(line).chars().count());
+    Pos { line: 1 + before.iter().filter(|b| **b == b'\n').count(), column: column + 1 }
+}

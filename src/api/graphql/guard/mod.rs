@@ -1,0 +1,221 @@
+//! Bounds on documents, checked before the library walks them.
+//!
+//! In this order: the text (tokens, brackets), the parsed document with its fragments written out (depth, selections,
+//! aliases, directives, root fields), the one operation that will run (variables, cost). Nothing here recurses deeper
+//! than the limits, whatever the input. What it does not do: validation against the schema, which the library does.
+
+mod cache;
+mod cost;
+mod lexer;
+mod refusal;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_graphql::{
+    Name, Value, Variables,
+    parser::{
+        Error as ParserError, parse_query, parse_schema,
+        types::{ExecutableDocument, OperationDefinition, OperationType},
+    },
+};
+
+pub(crate) use self::refusal::{Code, ECHO, Refusal, clip};
+use self::{cost::Bill, cost::Prices, shape::Shape};
+use crate::error::{Error, Result};
+
+/// What a document may ask for. Every bound is inclusive.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Fields below each other. The introspection query of current tools needs 15.
+    pub(crate) max_depth: u64,
+    /// Selection sets inside each other, fragments included; the library's own limit must not be lower.
+    pub(crate) max_levels: u64,
+    /// Points that one operation may cost.
+    pub(crate) max_cost: u64,
+    /// Fields with an alias in one operation, fragments written out.
+    pub(crate) max_aliases: u64,
+    /// Fields of the outermost level of one operation, fragments written out.
+    pub(crate) max_root_fields: u64,
+    /// Fields, spreads and inline fragments of the whole document, fragments written out.
+    pub(crate) max_selections: u64,
+    /// Directives in one operation, fragments written out.
+    pub(crate) max_directives: u64,
+    /// Tokens of the text.
+    pub(crate) max_tokens: usize,
+    /// Brackets of any kind inside each other, in the text.
+    pub(crate) max_nesting: usize,
+    /// Largest page; what a multiplying argument counts at most.
+    pub(crate) max_page_size: u64,
+    /// Page that is charged where none is asked for and the schema names no default.
+    pub(crate) default_page_size: u64,
+    /// Bytes of a request body, of a message on a socket, and of a query string.
+    pub(crate) max_body_bytes: usize,
+    /// Values in the variables of a request, at all levels together.
+    pub(crate) max_variables: usize,
+    /// Lists and objects inside each other in the variables.
+    pub(crate) max_variable_nesting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_depth: 15,
+            max_levels: 32,
+            max_cost: 10_000,
+            max_aliases: 50,
+            max_root_fields: 20,
+            max_selections: 10_000,
+            max_directives: 50,
+            max_tokens: 5_000,
+            max_nesting: 100,
+            max_page_size: 100,
+            default_page_size: 20,
+            max_body_bytes: 262_144,
+            max_variables: 10_000,
+            max_variable_nesting: 64,
+        }
+    }
+}
+
+/// Checks documents against [`Limits`] and the prices of one schema.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    limits: Limits,
+    prices: Prices,
+    cache: cache::Cache,
+}
+
+/// A parsed document and what does not depend on variables.
+#[derive(Debug)]
+struct Parsed {
+    document: Arc<ExecutableDocument>,
+    operations: shape::Shapes,
+}
+
+/// A document that may run.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    /// The parsed document.
+    pub(crate) document: Arc<ExecutableDocument>,
+    /// Points that the operation costs.
+    pub(crate) cost: u64,
+    /// Fields below each other.
+    pub(crate) depth: u64,
+    /// Kind of the operation.
+    pub(crate) operation_type: OperationType,
+    /// Name of the operation, where it has one.
+    pub(crate) operation_name: Option<String>,
+}
+
+impl Guard {
+    /// A guard for the schema of this SDL. Fails if the SDL cannot be parsed.
+    pub(crate) fn new(sdl: &str, limits: Limits) -> Result<Self> {
+        let prices = Prices::read(&parse_schema(sdl).map_err(Error::bug)?);
+        Ok(Self { limits, prices, cache: cache::Cache::default() })
+    }
+
+    /// The limits in force.
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Checks the operation of that name, or the only one, with these variables.
+    pub(crate) fn check(&self, text: &str, name: Option<&str>, variables: &Variables) -> Result<Checked, Refusal> {
+        let parsed = self.parse(text)?;
+        let (name, operation, shape) = parsed.operation(name)?;
+        self.within(shape)?;
+        required(operation, variables)?;
+        let document = &*parsed.document;
+        let bill = Bill { prices: &self.prices, limits: &self.limits, document, operation, variables };
+        let cost = bill.total();
+        if cost > self.limits.max_cost {
+            let message = format!("the operation costs {cost} points, at most {} are allowed", self.limits.max_cost);
+            return Err(Refusal::new(Code::TooComplex, message));
+        }
+        Ok(Checked {
+            document: Arc::clone(&parsed.document),
+            cost,
+            depth: shape.depth,
+            operation_type: operation.ty,
+            operation_name: name.map(ToString::to_string),
+        })
+    }
+
+    fn parse(&self, text: &str) -> Result<Arc<Parsed>, Refusal> {
+        let key = cache::key(text);
+        if let Some(parsed) = self.cache.get(&key) {
+            return Ok(parsed);
+        }
+        lexer::scan(text, &self.limits)?;
+        let document = parse_query(text).map_err(|error| {
+            // The parser's report quotes the line it stopped in, whatever its length; its last line says what it expected.
+            let report = error.to_string();
+            let reason = report.lines().last().unwrap_or_default().trim().trim_start_matches("= ");
+            let code = if error == ParserError::RecursionLimitExceeded { Code::TooDeep } else { Code::ParseFailed };
+            let refusal = Refusal::new(code, clip(reason, 2 * ECHO));
+            error.positions().next().map_or(refusal.clone(), |place| refusal.at(place))
+        })?;
+        let operations = shape::measure(&document, &self.limits)?;
+        let parsed = Arc::new(Parsed { document: Arc::new(document), operations });
+        self.cache.put(key, text.len(), &parsed);
+        Ok(parsed)
+    }
+
+    fn within(&self, shape: &Shape) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        let bounds = [
+            (Code::TooDeep, shape.depth, limits.max_depth, "fields nested"),
+            (Code::TooComplex, shape.aliases, limits.max_aliases, "aliases"),
+            (Code::TooComplex, shape.width, limits.max_root_fields, "root fields"),
+            (Code::TooComplex, shape.directives, limits.max_directives, "directives"),
+        ];
+        match bounds.into_iter().find(|(_, found, allowed, _)| found > allowed) {
+            None => Ok(()),
+            Some((code, found, allowed, what)) => {
+                Err(Refusal::new(code, format!("{found} {what}, at most {allowed} are allowed")))
+            }
+        }
+    }
+}
+
+impl Parsed {
+    fn operation(&self, wanted: Option<&str>) -> Result<(Option<&Name>, &OperationDefinition, &Shape), Refusal> {
+        let mut operations = self.document.operations.iter();
+        let found = match wanted {
+            Some(wanted) => operations.find(|(name, _)| name.is_some_and(|name| name == wanted)),
+            None if operations.len() == 1 => operations.next(),
+            None => {
+                let message = "the document has several operations: operationName is required";
+                return Err(Refusal::new(Code::OperationNotFound, message));
+            }
+        };
+        let shape = |name: Option<&Name>| self.operations.iter().find(|(n, _)| n.as_ref() == name);
+        found.and_then(|(name, operation)| Some((name, &operation.node, &shape(name)?.1))).ok_or_else(|| {
+            let message = format!("no operation is named {}", clip(wanted.unwrap_or_default(), ECHO));
+            Refusal::new(Code::OperationNotFound, message)
+        })
+    }
+}
+
+/// The library notices a missing variable only where it is used; the specification wants it refused before anything runs.
+fn required(operation: &OperationDefinition, variables: &Variables) -> Result<(), Refusal> {
+    let missing = operation.variable_definitions.iter().find(|definition| {
+        let definition = &definition.node;
+        !definition.var_type.node.nullable
+            && match variables.get(&definition.name.node) {
+                Some(value) => *value == Value::Null,
+                None => definition.default_value.is_none(),
+            }
+    });
+    match missing {
+        None => Ok(()),
+        Some(definition) => {
+            let ty = clip(&definition.node.var_type.node.to_string(), ECHO);
+            let message = format!("variable ${} of type {ty} must not be null", definition.node.name.node);
+            Err(Refusal::new(Code::BadInput, message).at(definition.pos))
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! (being written)
+pub(crate) mod guard;
+pub(crate) mod transport;

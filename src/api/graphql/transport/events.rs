@@ -1,0 +1,86 @@
+//! Server-sent events, in the "distinct connections" mode of graphql-sse: `next` for every result, then `complete`.
+
+use std::convert::Infallible;
+
+use async_graphql::{Executor, Response, parser::types::OperationType};
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use super::{Endpoint, Place, accept::Media, http, reply, run::Prepared};
+use crate::api::graphql::guard::{Code, Refusal};
+
+/// A comment, which clients skip.
+const KEEPALIVE: Bytes = Bytes::from_static(b":\n\n");
+/// With an empty line of data: browsers drop events that have none.
+const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata:\n\n");
+
+/// Runs an operation and streams its results.
+///
+/// A task of its own drives the operation, so that a reader who stops reading loses the operation after the time for one
+/// write. On shutdown the stream ends without `complete`, which tells clients to come back.
+pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared) -> HttpResponse {
+    let Some(place) = Place::take(&endpoint) else {
+        let refusal = Refusal::new(Code::Unavailable, "too many open streams");
+        return http::refused(StatusCode::SERVICE_UNAVAILABLE, Media::Json, refusal);
+    };
+    let (queue, mut frames) = mpsc::channel(endpoint.inner.settings.send_queue);
+    tokio::spawn(async move {
+        pump(endpoint, prepared, queue).await;
+        drop(place);
+    });
+    respond(Body::from_stream(stream::poll_fn(move |context| frames.poll_recv(context)).map(Ok::<_, Infallible>)))
+}
+
+/// One result, then the end.
+pub(super) fn single(response: &Response) -> HttpResponse {
+    respond(Body::from([next(response), COMPLETE].concat()))
+}
+
+async fn pump<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, queue: mpsc::Sender<Bytes>) {
+    let settings = &endpoint.inner.settings;
+    let mut results = if prepared.operation == OperationType::Subscription {
+        endpoint.subscribe(prepared)
+    } else {
+        let endpoint = endpoint.clone();
+        async move { endpoint.execute(prepared).await }.into_stream().boxed()
+    };
+    let mut keepalive = interval_at(Instant::now() + settings.keepalive, settings.keepalive);
+    keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let frame = tokio::select! {
+            () = queue.closed() => return,
+            () = endpoint.inner.shutdown.cancelled() => return,
+            result = results.next() => result.map(|response| next(&response)),
+            _ = keepalive.tick() => Some(KEEPALIVE),
+        };
+        let ended = frame.is_none();
+        let sent = queue.send_timeout(frame.unwrap_or(COMPLETE), settings.write_timeout).await;
+        if sent.is_err() || ended {
+            return;
+        }
+    }
+}
+
+fn respond(body: Body) -> HttpResponse {
+    let headers = [
+        (header::CONTENT_TYPE, Media::Events.content_type()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Proxies that collect answers would hold events back.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, body).into_response()
+}
+
+/// JSON has no raw line breaks, so that a result is one line.
+fn next(response: &Response) -> Bytes {
+    Bytes::from(format!("event: next\ndata: {}\n\n", reply::Body::of(response).json()))
+}

@@ -1,0 +1,157 @@
+//! GraphQL over HTTP, as the specification of that name has it.
+
+use async_graphql::{Executor, Response, parser::types::OperationType};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use super::{
+    Endpoint, RequestInfo, Transport,
+    accept::{Media, negotiate},
+    events,
+    parameters::Parameters,
+    reply, socket,
+};
+use crate::api::graphql::guard::{Code, Refusal};
+
+/// Answers every request on the path.
+pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, request: Request) -> HttpResponse {
+    let (parts, body) = request.into_parts();
+    if parts.headers.contains_key(header::UPGRADE) {
+        return socket::upgrade(endpoint, parts).await;
+    }
+    let Some(media) = negotiate(&parts.headers) else {
+        let refusal = Refusal::new(Code::NotAcceptable, "accept application/graphql-response+json or application/json");
+        return refused(StatusCode::NOT_ACCEPTABLE, Media::Json, refusal);
+    };
+    let plain = if media == Media::Events { Media::Json } else { media };
+    if media == Media::Events && !endpoint.inner.settings.origins.allows(&parts.headers) {
+        return refused(StatusCode::FORBIDDEN, plain, Refusal::new(Code::Forbidden, "this origin is not allowed"));
+    }
+    let parameters = match endpoint.parameters(&parts, body).await {
+        Ok(parameters) => parameters,
+        Err((status, refusal)) => return refused(status, plain, refusal),
+    };
+    let transport = if media == Media::Events { Transport::Events } else { Transport::Http };
+    let info = RequestInfo { transport, headers: parts.headers, init: None };
+    let prepared = match endpoint.prepare(parameters, &info) {
+        Ok(prepared) => prepared,
+        // Whoever asked for events gets the refusal as one: a browser shows nothing of a failed request.
+        Err(response) if media == Media::Events => return events::single(&response),
+        Err(response) => return endpoint.answer(media, &response),
+    };
+    match prepared.operation {
+        OperationType::Mutation if parts.method != Method::POST => {
+            let refusal = Refusal::new(Code::MethodNotAllowed, "mutations need POST");
+            let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, plain, refusal);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            response
+        }
+        _ if media == Media::Events => events::stream(endpoint, prepared),
+        OperationType::Subscription => {
+            let message = "subscriptions need Accept: text/event-stream, or a WebSocket";
+            refused(StatusCode::BAD_REQUEST, plain, Refusal::new(Code::StreamNeeded, message))
+        }
+        OperationType::Query | OperationType::Mutation => {
+            let response = endpoint.execute(prepared).await;
+            endpoint.answer(media, &response)
+        }
+    }
+}
+
+impl<E: Executor> Endpoint<E> {
+    async fn parameters(&self, parts: &Parts, body: Body) -> Result<Parameters, (StatusCode, Refusal)> {
+        let limits = self.inner.guard.limits();
+        let malformed = |refusal| (StatusCode::BAD_REQUEST, refusal);
+        if parts.method != Method::POST {
+            let query = parts.uri.query().unwrap_or_default();
+            if query.len() > limits.max_body_bytes {
+                return Err(too_large(limits.max_body_bytes));
+            }
+            return Parameters::from_query(query, limits).map_err(malformed);
+        }
+        if !is_json(&parts.headers) {
+            let refusal = Refusal::new(Code::UnsupportedMediaType, "send application/json in UTF-8");
+            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, refusal));
+        }
+        let read = tokio::time::timeout(self.inner.settings.body_timeout, read(body, limits.max_body_bytes));
+        let body = read.await.unwrap_or_else(|_| {
+            Err((StatusCode::REQUEST_TIMEOUT, Refusal::new(Code::BadInput, "the body took too long")))
+        })?;
+        Parameters::from_body(&body, limits).map_err(malformed)
+    }
+
+    /// An answer with the status that its media type asks for.
+    fn answer(&self, media: Media, response: &Response) -> HttpResponse {
+        let draft = self.inner.settings.draft_statuses && media == Media::Response;
+        let partial = StatusCode::from_u16(294).unwrap_or(StatusCode::OK);
+        let status = match reply::label(response) {
+            _ if !reply::is_request_error(response) => {
+                if draft && !response.errors.is_empty() {
+                    partial
+                } else {
+                    StatusCode::OK
+                }
+            }
+            "INTERNAL" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ if media == Media::Json => StatusCode::OK,
+            "GRAPHQL_PARSE_FAILED" => StatusCode::BAD_REQUEST,
+            _ if draft => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        write(status, media, response)
+    }
+}
+
+/// A refusal of a request that was not even looked at, or may not run this way.
+pub(super) fn refused(status: StatusCode, media: Media, refusal: Refusal) -> HttpResponse {
+    write(status, media, &reply::refused(refusal))
+}
+
+fn write(status: StatusCode, media: Media, response: &Response) -> HttpResponse {
+    let headers = [
+        (header::CONTENT_TYPE, media.content_type()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::VARY, HeaderValue::from_static("accept")),
+    ];
+    let mut answer = (status, headers, reply::Body::of(response).json()).into_response();
+    answer.headers_mut().extend(response.http_headers.clone());
+    answer
+}
+
+/// `application/json`, in UTF-8 if it says. Everything else could be sent by a foreign page without asking.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
+    parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/json"))
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            }
+            _ => true,
+        })
+}
+
+async fn read(body: Body, max: usize) -> Result<Bytes, (StatusCode, Refusal)> {
+    let mut stream = body.into_data_stream();
+    let mut read = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        let unreadable = |_| (StatusCode::BAD_REQUEST, Refusal::new(Code::BadInput, "the body cannot be read"));
+        let chunk = chunk.map_err(unreadable)?;
+        if read.len() + chunk.len() > max {
+            return Err(too_large(max));
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(read.freeze())
+}
+
+fn too_large(max: usize) -> (StatusCode, Refusal) {
+    (StatusCode::PAYLOAD_TOO_LARGE, Refusal::new(Code::TooLarge, format!("the request is larger than {max} bytes")))
+}

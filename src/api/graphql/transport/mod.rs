@@ -1,0 +1,186 @@
+//! GraphQL over HTTP, server-sent events and WebSockets.
+//!
+//! One [`Endpoint`] serves all three on one path. It promises: a document reaches the library only after the
+//! [guard](super::guard); nothing that a caller sends grows without bound here; a caller that doesn't read is cut off; a
+//! panic ends one operation. It doesn't know the schema's types, who the caller is (see [`Attach`]) or what is cached.
+
+mod accept;
+mod events;
+mod http;
+mod origin;
+mod parameters;
+mod reply;
+mod run;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use async_graphql::{Data, Executor};
+use axum::{Router, http::HeaderMap, routing::get};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::origin::Origins;
+use super::guard::Guard;
+
+/// The path that everything here is served on.
+pub(crate) const PATH: &str = "/graphql";
+
+/// How an operation came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// POST or GET, one answer.
+    Http,
+    /// Server-sent events.
+    Events,
+    /// A WebSocket.
+    Socket,
+}
+
+/// What is known of the sender of an operation.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestInfo {
+    /// How the operation came in.
+    pub(crate) transport: Transport,
+    /// Headers of the request, or of the one that opened the socket.
+    pub(crate) headers: HeaderMap,
+    /// Payload of `connection_init`, on a socket.
+    pub(crate) init: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Gives operations what their resolvers need. A closure that returns the data of an operation is one.
+pub(crate) trait Attach: Send + Sync + 'static {
+    /// Data of one operation: its loaders, its actor. Called once for each operation, not for each event.
+    fn attach(&self, info: &RequestInfo) -> Data;
+
+    /// Whether a socket may be used, asked once at `connection_init`; the others are closed with 4403.
+    fn admits(&self, _info: &RequestInfo) -> bool {
+        true
+    }
+}
+
+impl<F: Fn(&RequestInfo) -> Data + Send + Sync + 'static> Attach for F {
+    fn attach(&self, info: &RequestInfo) -> Data {
+        self(info)
+    }
+}
+
+/// How the transports behave.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Web pages that may use the API.
+    pub(crate) origins: Origins,
+    /// Sockets and event streams that this process holds open at once; further ones are answered with 503.
+    pub(crate) max_sockets: usize,
+    /// Operations that one socket runs at once.
+    pub(crate) socket_operations: usize,
+    /// Results that wait for one reader before its operations pause.
+    pub(crate) send_queue: usize,
+    /// Time to `connection_init`.
+    pub(crate) init_timeout: Duration,
+    /// Time for one write; a reader that is slower is cut off.
+    pub(crate) write_timeout: Duration,
+    /// Time for the whole body of a request.
+    pub(crate) body_timeout: Duration,
+    /// Time between signs of life that are sent. A socket that is silent for three of them is closed.
+    pub(crate) keepalive: Duration,
+    /// Answer as the newest draft of GraphQL over HTTP wants: 422 for documents that don't fit, 294 for partial success.
+    pub(crate) draft_statuses: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            origins: Origins::default(),
+            max_sockets: 10_000,
+            socket_operations: 50,
+            send_queue: 16,
+            init_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(12),
+            draft_statuses: false,
+        }
+    }
+}
+
+/// A GraphQL schema with its guard, ready to be served.
+pub(crate) struct Endpoint<E> {
+    inner: Arc<Inner<E>>,
+}
+
+struct Inner<E> {
+    executor: E,
+    guard: Guard,
+    attach: Box<dyn Attach>,
+    settings: Settings,
+    streams: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl<E> Clone for Endpoint<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<E: Executor> Endpoint<E> {
+    /// Puts the parts together. When the token is cancelled, sockets are closed with 1012 and event streams end.
+    pub(crate) fn new(
+        executor: E,
+        guard: Guard,
+        attach: impl Attach,
+        settings: Settings,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let streams = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
+        Self { inner: Arc::new(Inner { executor, guard, attach: Box::new(attach), settings, streams, shutdown }) }
+    }
+}
+
+/// Routes of the endpoint: GET and POST, WebSocket upgrades and event streams on [`PATH`], with CORS for its origins.
+pub(crate) fn router<E: Executor>(endpoint: Endpoint<E>) -> Router {
+    let cors = endpoint.inner.settings.origins.layer();
+    Router::new().route(PATH, get(http::serve::<E>).post(http::serve::<E>).layer(cors)).with_state(endpoint)
+}
+
+/// One of the streams that this process may hold open; given back when dropped.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// `None` when all are taken.
+    fn take<E>(endpoint: &Endpoint<E>) -> Option<Self> {
+        let permit = Arc::clone(&endpoint.inner.streams).try_acquire_owned().ok()?;
+        gauge!(SOCKETS).increment(1);
+        Some(Self { _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        gauge!(SOCKETS).decrement(1);
+    }
+}
+
+const REQUESTS: &str = "gateway_graphql_requests_total";
+const DURATION: &str = "gateway_graphql_duration_seconds";
+const SOCKETS: &str = "gateway_graphql_sockets";
+const SUBSCRIPTIONS: &str = "gateway_graphql_subscriptions";
+const CLOSED: &str = "gateway_graphql_sockets_closed_total";
+
+/// Describes the metrics of this module to the recorder.
+pub(crate) fn describe_metrics() {
+    describe_counter!(REQUESTS, "GraphQL operations by operation_type and by the code of their first error");
+    describe_histogram!(DURATION, Unit::Seconds, "Time from a checked query or mutation to its answer");
+    describe_gauge!(SOCKETS, "Open WebSockets and event streams");
+    describe_gauge!(SUBSCRIPTIONS, "Running subscriptions");
+    describe_counter!(
+        CLOSED,
+        "Closed WebSockets by close code; `slow` for readers that were cut off, `gone` for lost ones"
+    );
+}

@@ -1,0 +1,51 @@
+//! GraphQL over WebSockets, subprotocol `graphql-transport-ws`.
+
+mod message;
+mod session;
+
+use async_graphql::{Executor, http::WebSocketProtocols};
+use async_graphql_axum::GraphQLProtocol;
+use axum::{
+    extract::{FromRequestParts as _, WebSocketUpgrade},
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse as _, Response as HttpResponse},
+};
+
+use self::session::Session;
+use super::{Endpoint, Place, RequestInfo, Transport, accept::Media, http};
+use crate::api::graphql::guard::{Code, Refusal};
+
+/// Opens a socket, or says why not: foreign origin (403), no subprotocol of ours (400), too many sockets (503).
+///
+/// A client that names no subprotocol at all is let in to be told so with close code 4406.
+pub(super) async fn upgrade<E: Executor>(endpoint: Endpoint<E>, mut parts: Parts) -> HttpResponse {
+    let refused = |status, code, why| http::refused(status, Media::Json, Refusal::new(code, why));
+    if !endpoint.inner.settings.origins.allows(&parts.headers) {
+        return refused(StatusCode::FORBIDDEN, Code::Forbidden, "this origin is not allowed");
+    }
+    let names_protocol = parts.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+    let speaks_graphql = GraphQLProtocol::from_request_parts(&mut parts, &()).await.is_ok();
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade.protocols([WebSocketProtocols::GraphQLWS.sec_websocket_protocol()]),
+        Err(rejection) => return rejection.into_response(),
+    };
+    let agreed = upgrade.selected_protocol().is_some();
+    if names_protocol && !(speaks_graphql && agreed) {
+        return refused(StatusCode::BAD_REQUEST, Code::BadInput, "only graphql-transport-ws is spoken here");
+    }
+    let Some(place) = Place::take(&endpoint) else {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "too many open sockets");
+    };
+    let largest = endpoint.inner.guard.limits().max_body_bytes;
+    let info = RequestInfo { transport: Transport::Socket, headers: parts.headers, init: None };
+    upgrade
+        // A socket that mostly waits should cost little, and a result should leave at once.
+        .read_buffer_size(1024)
+        .write_buffer_size(0)
+        .max_message_size(largest)
+        .max_frame_size(largest)
+        .on_upgrade(move |socket| async move {
+            Session::new(endpoint, info).run(socket, agreed).await;
+            drop(place);
+        })
+}

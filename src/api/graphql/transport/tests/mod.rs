@@ -1,0 +1,182 @@
+//! Tests of the transports, with a small schema of their own.
+
+mod http;
+mod socket;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, Object, Schema, Subscription};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Attach, Endpoint, RequestInfo, Settings, Transport};
+use crate::api::graphql::guard::{Guard, Limits};
+
+struct Query;
+
+fn explode() -> String {
+    std::panic::panic_any("a secret")
+}
+
+#[Object]
+impl Query {
+    fn hello(&self, #[graphql(default)] name: String, #[graphql(default)] times: i32) -> String {
+        format!("hello {name}{times}")
+    }
+
+    fn transport(&self, context: &Context<'_>) -> String {
+        format!("{:?}", context.data_unchecked::<Transport>())
+    }
+
+    fn boom(&self) -> Option<String> {
+        Some(explode())
+    }
+
+    fn coded(&self) -> Option<async_graphql::Result<String>> {
+        Some(Err(async_graphql::Error::new("no such thing").extend_with(|_, e| e.set("code", "NOT_FOUND"))))
+    }
+
+    fn raw(&self) -> Option<async_graphql::Result<String>> {
+        Some(Err(async_graphql::Error::new("SELECT secret FROM wallet")))
+    }
+
+    fn all_fail(&self) -> async_graphql::Result<String> {
+        Err(async_graphql::Error::new("no such thing").extend_with(|_, e| e.set("code", "NOT_FOUND")))
+    }
+
+    fn query(&self) -> Query {
+        Query
+    }
+}
+
+#[derive(Clone, Default)]
+struct Writes(Arc<AtomicUsize>);
+
+struct Mutation(Writes);
+
+#[Object]
+impl Mutation {
+    fn write(&self) -> usize {
+        self.0.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+/// How many streams of the schema are alive.
+#[derive(Clone, Default)]
+struct Alive(Arc<AtomicUsize>);
+
+struct Life(Alive);
+
+impl Life {
+    /// Waits a moment, as real subscriptions do before they start.
+    async fn begin(alive: &Alive) -> Self {
+        tokio::task::yield_now().await;
+        alive.0.fetch_add(1, Ordering::SeqCst);
+        Self(alive.clone())
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Subscriptions(Alive);
+
+#[Subscription]
+impl Subscriptions {
+    async fn count(&self, to: u32) -> impl Stream<Item = u32> + use<> {
+        let life = Life::begin(&self.0).await;
+        stream::iter(0..to).inspect(move |_| _ = &life)
+    }
+
+    async fn never(&self) -> impl Stream<Item = u32> + use<> {
+        let life = Life::begin(&self.0).await;
+        stream::pending().inspect(move |_: &u32| _ = &life)
+    }
+
+    async fn flood(&self) -> impl Stream<Item = String> + use<> {
+        let life = Life::begin(&self.0).await;
+        stream::repeat_with(|| "x".repeat(64 * 1024)).inspect(move |_| _ = &life)
+    }
+
+    async fn burst(&self) -> impl Stream<Item = u32> + use<> {
+        let life = Life::begin(&self.0).await;
+        stream::iter(0..3)
+            .inspect(move |_| _ = &life)
+            .map(|n| if n == 2 { std::panic::panic_any("a secret") } else { n })
+    }
+}
+
+type TestSchema = Schema<Query, Mutation, Subscriptions>;
+
+/// An endpoint with what a test wants to look at.
+struct Bench {
+    endpoint: Endpoint<TestSchema>,
+    writes: Writes,
+    alive: Alive,
+    shutdown: CancellationToken,
+}
+
+/// Admits sockets by their payload, and tells resolvers their transport.
+struct Doorkeeper;
+
+impl Attach for Doorkeeper {
+    fn attach(&self, info: &RequestInfo) -> Data {
+        let mut data = Data::default();
+        data.insert(info.transport);
+        data
+    }
+
+    fn admits(&self, info: &RequestInfo) -> bool {
+        let token = info.init.as_ref().and_then(|payload| payload.get("token")).and_then(|token| token.as_str());
+        assert!(token != Some("broken"), "a doorkeeper that fails");
+        token != Some("stolen")
+    }
+}
+
+fn bench(settings: Settings) -> Bench {
+    let (writes, alive, shutdown) = (Writes::default(), Alive::default(), CancellationToken::new());
+    let schema = Schema::build(Query, Mutation(writes.clone()), Subscriptions(alive.clone())).finish();
+    let guard = Guard::new(&schema.sdl(), Limits::default()).unwrap();
+    Bench { endpoint: Endpoint::new(schema, guard, Doorkeeper, settings, shutdown.clone()), writes, alive, shutdown }
+}
+
+/// Waits for a condition; a test that waits for ever hangs, so there is an end.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), wait).await.is_ok(), "{what}");
+}
+
+/// A closure is enough where nothing is decided.
+#[tokio::test]
+async fn a_closure_attaches() {
+    struct Root;
+    #[Object]
+    impl Root {
+        fn answer(&self, context: &Context<'_>) -> u32 {
+            *context.data_unchecked::<u32>()
+        }
+    }
+    let schema = Schema::new(Root, EmptyMutation, async_graphql::EmptySubscription);
+    let guard = Guard::new(&schema.sdl(), Limits::default()).unwrap();
+    let attach = |_: &RequestInfo| {
+        let mut data = Data::default();
+        data.insert(42_u32);
+        data
+    };
+    let endpoint = Endpoint::new(schema, guard, attach, Settings::default(), CancellationToken::new());
+    let (_, _, body) = http::send(endpoint, http::post(r#"{"query":"{answer}"}"#)).await;
+    assert_eq!(body, r#"{"data":{"answer":42}}"#);
+}

@@ -1,0 +1,4 @@
+//! The doors: GraphQL and plain HTTP. They translate and guard; every rule lives in `domain`.
+
+pub mod graphql;
+pub mod http;

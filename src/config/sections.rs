@@ -1,0 +1,318 @@
+//! The sections of the configuration with their checks. What each key means stands in `config.default.toml`.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use url::Url;
+
+use super::Config;
+
+const GIGABYTE: u64 = 1 << 30;
+
+/// Where everything is kept.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `sqlite:` or `postgres:` URL; may hold a password.
+    pub url: String,
+    /// Most connections at once.
+    pub max_connections: u32,
+    /// Whether `serve` migrates.
+    pub migrate: bool,
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Foreign web origins that may call; `*` stands for all.
+    pub allowed_origins: Vec<String>,
+    /// Where the outside world finds this server, if it was said.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub public_url: Option<Url>,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// See [`Http::shutdown_grace`].
+    pub shutdown_grace_seconds: u64,
+}
+
+/// Limits of the GraphQL API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Graphql {
+    /// Deepest nesting of selections.
+    pub max_depth: usize,
+    /// Highest cost of an operation.
+    pub max_cost: u64,
+    /// Most aliases in a document.
+    pub max_aliases: usize,
+    /// Most fields at the root of an operation.
+    pub max_root_fields: usize,
+    /// Most lexical tokens in a document.
+    pub max_tokens: usize,
+    /// Most items of one page.
+    pub max_page_size: u32,
+    /// Whether the schema may be asked for.
+    pub introspection: bool,
+    /// Whether `/graphiql` is served.
+    pub graphiql: bool,
+    /// Most operations at once on a WebSocket.
+    pub socket_operations: usize,
+    /// Most open WebSockets.
+    pub max_sockets: usize,
+}
+
+/// Where records come from.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streams {
+    /// `jetstream+wss://…` or `firehose+wss://…` URLs in order of preference; may hold passwords.
+    pub endpoints: Vec<String>,
+    /// See [`Streams::stall`].
+    pub stall_seconds: u64,
+    /// What a stream without a cursor begins with.
+    pub start: Start,
+}
+
+/// What a stream without a cursor begins with.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// What happens from now on.
+    Live,
+    /// All that the stream keeps.
+    Oldest,
+}
+
+/// How the rest of the network is reached.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// The directory of did:plc identities.
+    #[serde(deserialize_with = "text")]
+    pub plc_url: Url,
+    /// The DNS server; none: the system's.
+    #[serde(deserialize_with = "dns_server")]
+    pub dns_server: Option<SocketAddr>,
+    /// Whether private addresses, plain http and any port are allowed.
+    pub allow_private: bool,
+    /// See [`Network::timeout`].
+    pub timeout_seconds: u64,
+}
+
+/// How records are processed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    /// Most records of one transaction.
+    pub batch_size: usize,
+    /// Largest record in bytes.
+    pub max_record_bytes: usize,
+    /// Most attempts before a record is put aside.
+    pub max_attempts: u32,
+    /// See [`Ingest::retention`].
+    pub retention_days: u32,
+}
+
+/// How accounts are looked up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// See [`Identity::refresh`].
+    pub refresh_hours: u32,
+    /// Most accounts of one round.
+    pub batch: u32,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Levels, as `tracing_subscriber` reads them.
+    pub level: String,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Http {
+    /// What running work gets to finish in when the process stops.
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_seconds)
+    }
+}
+
+impl Streams {
+    /// Silence after which a stream is dead.
+    pub fn stall(&self) -> Duration {
+        Duration::from_secs(self.stall_seconds)
+    }
+}
+
+impl Network {
+    /// What one request to a foreign host may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+impl Ingest {
+    /// How long the change log is kept.
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.retention_days) * 24 * 60 * 60)
+    }
+}
+
+impl Identity {
+    /// Age at which an identity is looked up again.
+    pub fn refresh(&self) -> Duration {
+        Duration::from_secs(u64::from(self.refresh_hours) * 60 * 60)
+    }
+}
+
+impl Config {
+    /// What the types cannot say. Each message stands alone and holds no value that may be secret.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Self { database, http, graphql, streams, network, ingest, identity, log } = self;
+
+        let known = ["sqlite:", "postgres://", "postgresql://"];
+        if !known.iter().any(|scheme| database.url.starts_with(scheme)) {
+            return Err("expected a URL that begins with sqlite:// or postgres://".to_owned());
+        }
+        for origin in &http.allowed_origins {
+            let is_origin = Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if origin != "*" && !is_origin {
+                return Err("expected origins such as \"https://openmeet.net\", without a path, or \"*\"".to_owned());
+            }
+        }
+        for url in http.public_url.iter().chain([&network.plc_url]) {
+            let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();
+            if !is_plain || !url.username().is_empty() || url.password().is_some() {
+                return Err("expected an http or https URL without a user".to_owned());
+            }
+        }
+        for endpoint in &streams.endpoints {
+            let socket = endpoint.strip_prefix("jetstream+").or_else(|| endpoint.strip_prefix("firehose+"));
+            let url = socket.and_then(|socket| Url::parse(socket).ok());
+            if !url.is_some_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
+                return Err("expected URLs such as jetstream+wss://HOST/subscribe or firehose+wss://HOST".to_owned());
+            }
+        }
+        if !levels_are_known(&log.level) || EnvFilter::try_new(&log.level).is_err() {
+            return Err(
+                "expected a level (error, warn, info, debug, trace, off) or TARGET=LEVEL, or several".to_owned()
+            );
+        }
+
+        // upper bounds keep sums and products far from overflow and catch a slip of the finger
+        let sizes = [
+            (u64::from(database.max_connections), 1, 1_000),
+            (http.max_body_bytes as u64, 1_024, GIGABYTE),
+            (http.shutdown_grace_seconds, 0, 3_600),
+            (graphql.max_depth as u64, 1, 100),
+            (graphql.max_cost, 1, GIGABYTE),
+            (graphql.max_aliases as u64, 0, 100_000),
+            (graphql.max_root_fields as u64, 1, 100_000),
+            (graphql.max_tokens as u64, 1, 1_000_000),
+            (u64::from(graphql.max_page_size), 1, 10_000),
+            (graphql.socket_operations as u64, 1, 10_000),
+            (graphql.max_sockets as u64, 0, 1_000_000),
+            (streams.stall_seconds, 1, 86_400),
+            (network.timeout_seconds, 1, 3_600),
+            (ingest.batch_size as u64, 1, 10_000),
+            (ingest.max_record_bytes as u64, 1_024, 64 << 20),
+            (u64::from(ingest.max_attempts), 1, 100),
+            (u64::from(ingest.retention_days), 1, 36_500),
+            (u64::from(identity.refresh_hours), 1, 87_600),
+            (u64::from(identity.batch), 1, 10_000),
+        ];
+        match sizes.into_iter().find(|(size, least, most)| size < least || size > most) {
+            Some((_, least, most)) => Err(format!("expected a number from {least} to {most}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A bare word that is no level would be taken for a target and silently turn on everything of it.
+fn levels_are_known(directives: &str) -> bool {
+    directives.split(',').map(str::trim).all(|directive| {
+        directive.rsplit_once('=').map_or(directive, |(_, level)| level).parse::<LevelFilter>().is_ok()
+            && !directive.is_empty()
+    })
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("url", &without_secrets(&self.url))
+            .field("max_connections", &self.max_connections)
+            .field("migrate", &self.migrate)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams")
+            .field("endpoints", &self.endpoints.iter().map(|url| without_secrets(url)).collect::<Vec<_>>())
+            .field("stall_seconds", &self.stall_seconds)
+            .field("start", &self.start)
+            .finish()
+    }
+}
+
+/// A URL without its password, query and fragment: PostgreSQL takes passwords in the query as well.
+fn without_secrets(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return "(hidden)".to_owned() };
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return "(hidden)".to_owned();
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    url.into()
+}
+
+fn text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn blank_is_none<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(D::Error::custom),
+    }
+}
+
+fn dns_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    const DNS_PORT: u16 = 53;
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(None),
+        text => text
+            .parse::<IpAddr>()
+            .map(|ip| SocketAddr::new(ip, DNS_PORT))
+            .or_else(|_| text.parse())
+            .map(Some)
+            .map_err(|_| D::Error::custom("expected an IP address, with or without a port")),
+    }
+}

@@ -1,0 +1,194 @@
+//! Handles, looked up in the background: nothing waits for it, and a failure hides nothing.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use entities::{
+    identity,
+    sets::{AccountStatus, ChangeOperation, HandleStatus},
+};
+use futures_util::{StreamExt, stream};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use tracing::{debug, warn};
+
+use super::shadow;
+use crate::{
+    app::App,
+    domain::{
+        change::{self, Entry},
+        event::write::{by_organizer, is_listed},
+        ingest::{self, line},
+    },
+    error::{Error, Result},
+    infra::atproto::{
+        identity::{Handle, Resolved},
+        pds::Repo,
+        syntax::Did,
+    },
+};
+
+/// How many accounts are looked up at once.
+const AT_ONCE: usize = 8;
+/// First pause after a failed look-up; it doubles with every further one.
+const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(30);
+/// Longest pause after failed look-ups.
+const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
+/// Pause while a look-up is under way, so that two sweeps do not ask for the same account.
+const UNDER_WAY: TimeDelta = TimeDelta::minutes(2);
+
+/// Looks up the accounts that are due, the longest overdue first, and returns how many there were.
+pub async fn refresh(app: &App) -> Result<usize> {
+    let due = take_due(app).await?;
+    let count = due.len();
+    let mut answers = stream::iter(due).map(|held| look_up(app, held)).buffer_unordered(AT_ONCE);
+    while let Some(outcome) = answers.next().await {
+        outcome?;
+    }
+    Ok(count)
+}
+
+/// When something will be due next; `None` while nothing is known.
+pub async fn next_due(app: &App) -> Result<Option<Duration>> {
+    let next: Option<DateTime<Utc>> = identity::Entity::find()
+        .select_only()
+        .column(identity::Column::NextCheckAt)
+        .order_by_asc(identity::Column::NextCheckAt)
+        .into_tuple()
+        .one(app.db.read())
+        .await?;
+    Ok(next.map(|next| (next - app.clock.now()).to_std().unwrap_or_default()))
+}
+
+async fn take_due(app: &App) -> Result<Vec<identity::Model>> {
+    let now = app.clock.now();
+    let due = identity::Entity::find()
+        .filter(identity::Column::NextCheckAt.lte(now))
+        .order_by_asc(identity::Column::NextCheckAt)
+        .limit(u64::from(app.config.identity.batch))
+        .all(app.db.read())
+        .await?;
+    let dids: Vec<String> = due.iter().map(|held| held.did.clone()).collect();
+    if !dids.is_empty() {
+        app.db.transact(async |tx| super::identity::put_off(tx, dids.clone(), now + UNDER_WAY).await).await?;
+    }
+    Ok(due)
+}
+
+/// Asks about one account and stores the answer. Only a failure of our own system is an error.
+async fn look_up(app: &App, held: identity::Model) -> Result<()> {
+    let Ok(did) = Did::parse(&held.did) else { return Ok(()) };
+    let asked_at = app.clock.now();
+    match app.directory.resolve(&did).await {
+        Ok(resolved) => {
+            let pds = resolved.as_ref().and_then(|resolved| resolved.pds.clone());
+            store(app, &held, resolved).await?;
+            if let Some(pds) = pds {
+                check_status(app, &did, &held, &Repo::new(&app.outbound, pds), asked_at).await?;
+            }
+            Ok(())
+        }
+        Err(error @ (Error::Upstream { .. } | Error::RateLimited { .. } | Error::Invalid { .. })) => {
+            debug!(did = held.did, error = error.chain(), "looking up an identity failed; it is tried again");
+            put_off(app, &held).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) -> Result<()> {
+    let now = app.clock.now();
+    // A DID that the directory does not know has no handle.
+    let (handle, pds) = resolved.map_or((Handle::Invalid { claimed: None }, None), |r| (r.handle, r.pds));
+    let (handle, status) = match handle {
+        Handle::Verified(handle) => (Some(handle), HandleStatus::Verified),
+        Handle::Invalid { claimed } => (claimed, HandleStatus::Invalid),
+        // It could not be checked now: what was known stays, and it is tried again soon.
+        Handle::Unknown => return put_off(app, held).await,
+    };
+    let shown = |handle: &Option<String>, status| handle.clone().filter(|_| status == HandleStatus::Verified);
+    let is_new_name = shown(&held.handle, held.handle_status) != shown(&handle, status);
+    let jitter = TimeDelta::seconds(fastrand::i64(0..3_600));
+    let refresh = TimeDelta::from_std(app.config.identity.refresh()).unwrap_or(LONGEST_PAUSE);
+    let row = identity::ActiveModel {
+        did: Set(held.did.clone()),
+        handle: Set(handle),
+        handle_status: Set(status),
+        pds: Set(pds.map(|pds| pds.to_string())),
+        checked_at: Set(Some(now)),
+        next_check_at: Set(now + refresh + jitter),
+        check_attempts: Set(0),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    let told = app
+        .db
+        .transact(async |tx| {
+            row.clone().update(tx).await?;
+            if !is_new_name {
+                return Ok(0);
+            }
+            let users = shadow::find(tx, app.tenant, vec![held.did.clone()]).await?;
+            let events = by_organizer(tx, app.tenant, users.into_values().collect()).await?;
+            let entries: Vec<Entry<'_>> = events
+                .iter()
+                .filter(|event| is_listed(event))
+                .map(|event| Entry {
+                    event,
+                    operation: ChangeOperation::Updated,
+                    fields: vec!["organizer"],
+                    occurred_at: now,
+                })
+                .collect();
+            change::append(tx, &entries, now).await?;
+            Ok(entries.len())
+        })
+        .await?;
+    if told > 0 {
+        app.changes.ring();
+    }
+    Ok(())
+}
+
+async fn put_off(app: &App, held: &identity::Model) -> Result<()> {
+    let attempts = held.check_attempts.saturating_add(1);
+    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
+    let pause = FIRST_PAUSE.checked_mul(1 << doublings).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
+    let row = identity::ActiveModel {
+        did: Set(held.did.clone()),
+        next_check_at: Set(app.clock.now() + pause),
+        check_attempts: Set(attempts),
+        ..Default::default()
+    };
+    app.db
+        .transact(async |tx| {
+            row.clone().update(tx).await?;
+            Ok(())
+        })
+        .await
+}
+
+/// Compares what is known of the account's status with what its present host says: a host that the account has left may
+/// have called it inactive, and an account event may have been missed. A host that does not answer says nothing.
+async fn check_status(
+    app: &App,
+    did: &Did,
+    held: &identity::Model,
+    repo: &Repo,
+    asked_at: DateTime<Utc>,
+) -> Result<()> {
+    let status = match repo.status(did).await {
+        Ok(Some(status)) => status,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            debug!(did = held.did, error = error.chain(), "asking for an account's status failed");
+            return Ok(());
+        }
+    };
+    if status.active == (held.account_status == AccountStatus::Active) {
+        return Ok(());
+    }
+    warn!(did = held.did, active = status.active, "an account's host says other than the stream did");
+    let line = line::of_account(did.as_str(), status.active, status.status.as_deref(), asked_at);
+    ingest::submit(app, &[line]).await?;
+    Ok(())
+}

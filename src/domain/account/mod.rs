@@ -1,0 +1,55 @@
+//! Accounts: members of the tenant, and the shadow accounts of authors who have not joined.
+//!
+//! A person is known by the DID; a handle is shown, and found, only while it is verified. A shadow account is visible
+//! while its account on the network is active.
+
+pub mod identity;
+pub mod lookup;
+mod query;
+pub mod shadow;
+
+use entities::{
+    identity as network,
+    sets::{AccountStatus, HandleStatus},
+    user,
+};
+
+pub(crate) use self::query::{ids_of, shadow_order};
+pub use self::query::{ShadowFilter, by_ids, count_shadows, dids_of, find_shadow, shadows};
+
+/// A way to name an account of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// By decentralised identifier.
+    Did(String),
+    /// By handle, in lower case; names an account only while it is verified.
+    Handle(String),
+}
+
+/// An account with what is known of it on the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The account in the tenant.
+    pub user: user::Model,
+    /// The account on the network, once it is known.
+    pub identity: Option<network::Model>,
+}
+
+impl Account {
+    /// The current handle, if it is verified.
+    pub fn handle(&self) -> Option<&str> {
+        let identity = self.identity.as_ref().filter(|identity| identity.handle_status == HandleStatus::Verified)?;
+        identity.handle.as_deref()
+    }
+
+    /// What to call the account: the handle, else the DID.
+    pub fn display_name(&self) -> &str {
+        self.handle().or(self.user.did.as_deref()).unwrap_or("unnamed")
+    }
+
+    /// Whether it may be shown by itself: members always, shadow accounts while they are active on the network.
+    pub fn is_visible(&self) -> bool {
+        let is_active = |identity: &network::Model| identity.account_status == AccountStatus::Active;
+        !self.user.is_shadow_account || self.identity.as_ref().is_none_or(is_active)
+    }
+}

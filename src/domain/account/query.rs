@@ -1,0 +1,182 @@
+//! Finding accounts. Store functions.
+
+use std::{collections::HashMap, sync::Arc};
+
+use entities::{
+    event, identity,
+    sets::{AccountStatus, HandleStatus},
+    user,
+};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, JoinType, QueryFilter, QuerySelect, QueryTrait,
+    RelationDef, Select, SelectTwo,
+    sea_query::{Expr, ExprTrait, LikeExpr, Query, SelectStatement},
+};
+
+use super::{Account, Actor};
+use crate::{
+    domain::{
+        event as events,
+        page::{self, KeyKind, Order, Page, Position, Slice},
+        range::Range,
+        tenant::Tenant,
+    },
+    error::Result,
+    infra::db::among,
+};
+
+/// Conditions on shadow accounts, all of which must hold; what is `None` does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShadowFilter {
+    /// The verified handle starts with this, in lower case.
+    pub handle_prefix: Option<String>,
+    /// When the account was first seen.
+    pub created_at: Option<Range>,
+    /// It has at least this many listed events.
+    pub minimum_event_count: Option<u32>,
+}
+
+/// Accounts by id, visible or not: whoever holds an id got it from something visible.
+pub async fn by_ids(db: &impl ConnectionTrait, tenant: Tenant, ids: Vec<i64>) -> Result<HashMap<i64, Arc<Account>>> {
+    let condition = among(db.get_database_backend(), user::Column::Id, ids);
+    let rows = with_identity(tenant.users().filter(condition)).all(db).await?;
+    Ok(rows.into_iter().map(|(user, identity)| (user.id, Arc::new(Account { user, identity }))).collect())
+}
+
+/// The visible shadow account of a DID.
+pub async fn find_shadow(db: &impl ConnectionTrait, tenant: Tenant, did: &str) -> Result<Option<Account>> {
+    let select = tenant.users().filter(user::Column::Did.eq(did)).filter(user::Column::IsShadowAccount.eq(true));
+    let row = with_identity(select).one(db).await?;
+    Ok(row.map(|(user, identity)| Account { user, identity }).filter(Account::is_visible))
+}
+
+/// A page of the visible shadow accounts, newest first.
+pub async fn shadows(
+    db: &impl ConnectionTrait,
+    tenant: Tenant,
+    filter: &ShadowFilter,
+    slice: &Slice,
+) -> Result<Page<Account>> {
+    let page = shadow_order().page(db, visible_shadows(tenant, filter), slice).await?;
+    let dids: Vec<String> = page.rows.iter().filter_map(|user| user.did.clone()).collect();
+    let condition = among(db.get_database_backend(), identity::Column::Did, dids);
+    let identities = identity::Entity::find().filter(condition).all(db).await?;
+    let mut identities: HashMap<String, identity::Model> =
+        identities.into_iter().map(|identity| (identity.did.clone(), identity)).collect();
+    let rows = page.rows.into_iter().map(|user| {
+        let identity = user.did.as_ref().and_then(|did| identities.remove(did));
+        Arc::new(Account { user: Arc::unwrap_or_clone(user), identity })
+    });
+    Ok(Page { rows: rows.collect(), has_next: page.has_next, has_previous: page.has_previous })
+}
+
+/// How many visible shadow accounts there are: exact up to [`page::MAX_TOTAL`], one more for all larger numbers.
+pub async fn count_shadows(db: &impl ConnectionTrait, tenant: Tenant, filter: &ShadowFilter) -> Result<u64> {
+    page::count(db, visible_shadows(tenant, filter)).await
+}
+
+/// The DIDs that actors name; a handle that is not verified names none.
+pub async fn dids_of(db: &impl ConnectionTrait, actors: &[Actor]) -> Result<Vec<String>> {
+    let mut dids: Vec<String> = Vec::with_capacity(actors.len());
+    let mut handles = Vec::new();
+    for actor in actors {
+        match actor {
+            Actor::Did(did) => dids.push(did.clone()),
+            Actor::Handle(handle) => handles.push(handle.clone()),
+        }
+    }
+    if !handles.is_empty() {
+        let rows: Vec<String> = identity::Entity::find()
+            .filter(verified(db.get_database_backend(), handles))
+            .select_only()
+            .column(identity::Column::Did)
+            .into_tuple()
+            .all(db)
+            .await?;
+        dids.extend(rows);
+    }
+    dids.sort_unstable();
+    dids.dedup();
+    Ok(dids)
+}
+
+/// The ids of the tenant's accounts that actors name, as part of another statement.
+pub(crate) fn ids_of(backend: DbBackend, tenant: Tenant, actors: &[Actor]) -> SelectStatement {
+    let mut dids = Vec::new();
+    let mut handles = Vec::new();
+    for actor in actors {
+        match actor {
+            Actor::Did(did) => dids.push(did.clone()),
+            Actor::Handle(handle) => handles.push(handle.clone()),
+        }
+    }
+    let mut named = Condition::any().add(among(backend, user::Column::Did, dids));
+    if !handles.is_empty() {
+        let found = Query::select()
+            .column(identity::Column::Did)
+            .from(identity::Entity)
+            .cond_where(verified(backend, handles))
+            .take();
+        named = named.add(user::Column::Did.in_subquery(found));
+    }
+    tenant.users().filter(named).select_only().column(user::Column::Id).into_query()
+}
+
+fn verified(backend: DbBackend, handles: Vec<String>) -> Condition {
+    Condition::all()
+        .add(among(backend, identity::Column::Handle, handles))
+        .add(identity::Column::HandleStatus.eq(HandleStatus::Verified))
+}
+
+fn with_identity(users: Select<user::Entity>) -> SelectTwo<user::Entity, identity::Entity> {
+    let relation: RelationDef =
+        user::Entity::belongs_to(identity::Entity).from(user::Column::Did).to(identity::Column::Did).into();
+    users.join(JoinType::LeftJoin, relation).select_also(identity::Entity)
+}
+
+fn visible_shadows(tenant: Tenant, filter: &ShadowFilter) -> Select<user::Entity> {
+    let network = |condition: Condition| {
+        Query::select()
+            .expr(Expr::val(1))
+            .from(identity::Entity)
+            .and_where(identity::Column::Did.into_expr().equals(user::Column::Did.as_column_ref()))
+            .cond_where(condition)
+            .take()
+    };
+    let inactive = Condition::all().add(identity::Column::AccountStatus.ne(AccountStatus::Active));
+    // Spelt like the condition of the partial index.
+    let mut select = tenant.users().filter(user::Column::IsShadowAccount.into_expr()).filter(Expr::not_exists(network(inactive)));
+    if let Some(range) = filter.created_at {
+        select = select.filter(range.condition(user::Column::CreatedAt));
+    }
+    if let Some(prefix) = &filter.handle_prefix {
+        let escaped = prefix.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        let handle = Condition::all()
+            .add(identity::Column::Handle.into_expr().like(LikeExpr::new(format!("{escaped}%")).escape('!')))
+            .add(identity::Column::HandleStatus.eq(HandleStatus::Verified));
+        select = select.filter(Expr::exists(network(handle)));
+    }
+    if let Some(minimum) = filter.minimum_event_count.filter(|minimum| *minimum > 0) {
+        let organizers = events::listed(tenant)
+            .select_only()
+            .column(event::Column::UserId)
+            .group_by(event::Column::UserId)
+            .having(Expr::cust("COUNT(*)").gte(i64::from(minimum)))
+            .into_query();
+        select = select.filter(user::Column::Id.in_subquery(organizers));
+    }
+    select
+}
+
+/// How the list of shadow accounts is cut into pages.
+pub(crate) fn shadow_order() -> Order<user::Entity> {
+    Order {
+        tag: b'w',
+        key: user::Column::CreatedAt,
+        kind: KeyKind::Instant,
+        nullable: false,
+        descending: true,
+        id: user::Column::Id,
+        position: |row| Position { key: Some(row.created_at.timestamp_micros()), id: row.id },
+    }
+}

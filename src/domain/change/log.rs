@@ -1,0 +1,195 @@
+//! Reading the log in pages, and forgetting its old end.
+//!
+//! How far the old end has been cut is kept beside the log, under a name in the table of stream positions: whether a
+//! cursor is too old cannot be told from the rows alone, because ids have holes where nothing was ever deleted.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use entities::{
+    change, event,
+    sets::{EventStatus, EventVisibility},
+    stream_cursor,
+};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::OnConflict,
+};
+
+use super::{Change, Cursor, Filter, cursor::invalid};
+use crate::{
+    domain::tenant::Tenant,
+    error::{Error, Result},
+    infra::db,
+};
+
+/// How many ids one statement looks at: a filter that hits nothing must not walk through the whole log at once.
+const REACH: i64 = 10_000;
+
+/// How many such statements one page may take.
+const READS: usize = 10;
+
+/// How many changes one call of [`cut`] deletes, so that writers do not wait long for it.
+const CUT: u64 = 5_000;
+
+/// Changes in the order of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// Those that the filter wants.
+    pub changes: Vec<change::Model>,
+    /// Everything up to here has been looked at, whether wanted or not: the `after` of the next page.
+    pub end: Cursor,
+    /// The log goes on after `end`.
+    pub has_more: bool,
+}
+
+/// Reads at most `limit` changes after a cursor, or from the oldest one that is kept.
+///
+/// A page may be short, even empty, while `has_more` holds: the number of rows looked at is bounded too. It always moves
+/// on, so reading until `has_more` is false reaches the head that the log had at the last page.
+///
+/// `CURSOR_EXPIRED` when retention has deleted changes after the cursor; `CURSOR_INVALID` when the log has never been as
+/// far as the cursor says.
+pub async fn page(
+    db: &impl ConnectionTrait,
+    tenant: Tenant,
+    after: Option<Cursor>,
+    filter: &Filter,
+    limit: u64,
+) -> Result<Page> {
+    // Read before the rows: all of the log up to the head is visible to every later statement.
+    let newest = newest(db, tenant).await?.unwrap_or(0);
+    let start = match after {
+        Some(cursor) => cursor.id(),
+        None => oldest(db, tenant).await?.map_or(0, |id| id - 1),
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX).max(1);
+    let mut at = start;
+    let mut changes: Vec<change::Model> = Vec::new();
+    for _ in 0..READS {
+        let missing = limit - changes.len();
+        if at >= newest || missing == 0 {
+            break;
+        }
+        let stop = newest.min(at.saturating_add(REACH));
+        let rows = tenant
+            .changes()
+            .filter(change::Column::Id.gt(at))
+            .filter(change::Column::Id.lte(stop))
+            .filter(filter.condition())
+            .order_by_asc(change::Column::Id)
+            .limit(missing as u64)
+            .all(db)
+            .await?;
+        at = rows.last().filter(|_| rows.len() == missing).map_or(stop, |row| row.id);
+        changes.extend(rows.into_iter().filter(|row| filter.matches(row)));
+    }
+    // Read after the rows: what was cut meanwhile may be missing among them.
+    let cut = cut_to(db, tenant).await?;
+    if after.is_some() && start < cut {
+        return Err(Error::invalid("after", "CURSOR_EXPIRED", "changes after it have been deleted; read anew"));
+    }
+    if start > newest.max(cut) {
+        return Err(invalid("this stream has never been there"));
+    }
+    Ok(Page { changes, end: Cursor::new(at.max(cut)), has_more: at < newest })
+}
+
+/// The position after everything that is in the log now.
+pub async fn head(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Cursor> {
+    let newest = match newest(db, tenant).await? {
+        Some(id) => id,
+        // An emptied log goes on where it ended.
+        None => cut_to(db, tenant).await?,
+    };
+    Ok(Cursor::new(newest))
+}
+
+/// Deletes changes that were committed more than `keep` ago, a few thousand at a time: again, until it returns nought.
+/// Cursors before the cut then answer `CURSOR_EXPIRED`. An old change behind a younger one waits for that one, because
+/// only a whole beginning of the log can be cut. To be called in a transaction.
+pub async fn cut(tx: &impl ConnectionTrait, tenant: Tenant, now: DateTime<Utc>, keep: TimeDelta) -> Result<u64> {
+    db::lock(tx, &[name(tenant)]).await?;
+    let rows: Vec<(i64, DateTime<Utc>)> = tenant
+        .changes()
+        .select_only()
+        .columns([change::Column::Id, change::Column::IngestedAt])
+        .order_by_asc(change::Column::Id)
+        .limit(CUT)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    let old = rows.iter().take_while(|(_, ingested_at)| now.signed_duration_since(ingested_at) > keep);
+    let Some(last) = old.last().map(|(id, _)| *id) else { return Ok(0) };
+    let mark = stream_cursor::ActiveModel { endpoint: Set(name(tenant)), position: Set(last), updated_at: Set(now) };
+    stream_cursor::Entity::insert(mark)
+        .on_conflict(
+            OnConflict::column(stream_cursor::Column::Endpoint)
+                .update_columns([stream_cursor::Column::Position, stream_cursor::Column::UpdatedAt])
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    let deleted = change::Entity::delete_many()
+        .filter(change::Column::TenantId.eq(tenant.id()))
+        .filter(change::Column::Id.lte(last))
+        .exec(tx)
+        .await?;
+    Ok(deleted.rows_affected)
+}
+
+/// Hangs the events on their changes, with one statement: those that everybody may see now.
+pub async fn with_events(
+    db: &impl ConnectionTrait,
+    tenant: Tenant,
+    rows: Vec<change::Model>,
+) -> Result<Vec<Arc<Change>>> {
+    let mut ids: Vec<i64> = rows.iter().map(|row| row.event_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut events = HashMap::new();
+    if !ids.is_empty() {
+        let found = tenant
+            .events()
+            .filter(event::Column::Id.is_in(ids))
+            .filter(event::Column::IsHidden.eq(false))
+            .filter(event::Column::Visibility.eq(EventVisibility::Public))
+            .filter(event::Column::Status.ne(EventStatus::Draft))
+            .all(db)
+            .await?;
+        events.extend(found.into_iter().map(|event| (event.id, Arc::new(event))));
+    }
+    Ok(rows.into_iter().map(|row| Arc::new(Change { event: events.get(&row.event_id).cloned(), row })).collect())
+}
+
+/// The next changes after a position, unfiltered, in one statement: for the tail, which nothing outruns.
+pub(super) async fn following(
+    db: &impl ConnectionTrait,
+    tenant: Tenant,
+    after: i64,
+    limit: u64,
+) -> Result<Vec<change::Model>> {
+    let rows = tenant.changes().filter(change::Column::Id.gt(after)).order_by_asc(change::Column::Id);
+    Ok(rows.limit(limit).all(db).await?)
+}
+
+async fn oldest(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Option<i64>> {
+    let ids = tenant.changes().select_only().column(change::Column::Id).order_by_asc(change::Column::Id);
+    Ok(ids.into_tuple().one(db).await?)
+}
+
+async fn newest(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Option<i64>> {
+    let ids = tenant.changes().select_only().column(change::Column::Id).order_by_desc(change::Column::Id);
+    Ok(ids.into_tuple().one(db).await?)
+}
+
+/// Up to which id changes have been deleted.
+async fn cut_to(db: &impl ConnectionTrait, tenant: Tenant) -> Result<i64> {
+    let mark = stream_cursor::Entity::find_by_id(name(tenant)).one(db).await?;
+    Ok(mark.map_or(0, |mark| mark.position))
+}
+
+/// Name of the mark in the table of stream positions. No stream's address has this form.
+fn name(tenant: Tenant) -> String {
+    format!("change-log:{}", tenant.id())
+}

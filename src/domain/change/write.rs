@@ -1,0 +1,56 @@
+//! Appending to the log.
+
+use chrono::{DateTime, Utc};
+use entities::{change, event, location::Texts, sets::ChangeOperation};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ConnectionTrait, EntityTrait,
+};
+
+use crate::{error::Result, infra::db::lock};
+
+/// The key that writers lock from their first row to their commit, so that rows become visible in the order of their ids.
+pub const LOCK: [&str; 1] = ["change"];
+
+/// Rows of one INSERT: SQLite takes 32,766 values.
+const ROWS: usize = 1_500;
+
+/// A change that is about to be told.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// The event: as it is now, or as it was when it went.
+    pub event: &'a event::Model,
+    /// What happened.
+    pub operation: ChangeOperation,
+    /// Names of the changed fields as in the GraphQL type `Event`; empty unless `operation` is `Updated`.
+    pub fields: Vec<&'static str>,
+    /// When it happened at its source.
+    pub occurred_at: DateTime<Utc>,
+}
+
+/// Appends to the log, as the last thing before the commit: every other writer of the log waits until then.
+pub async fn append(tx: &impl ConnectionTrait, entries: &[Entry<'_>], now: DateTime<Utc>) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    lock(tx, &LOCK).await?;
+    for chunk in entries.chunks(ROWS) {
+        let rows = chunk.iter().map(|entry| change::ActiveModel {
+            id: NotSet,
+            tenant_id: Set(entry.event.tenant_id),
+            event_id: Set(entry.event.id),
+            event_uri: Set(entry.event.record_uri.clone()),
+            operation: Set(entry.operation),
+            changed_fields: Set(Texts(entry.fields.iter().map(|field| (*field).to_owned()).collect())),
+            source_type: Set(entry.event.source_type),
+            organizer_did: Set(entry.event.source_id.clone()),
+            starts_at: Set(entry.event.starts_at),
+            latitude: Set(entry.event.latitude),
+            longitude: Set(entry.event.longitude),
+            occurred_at: Set(entry.occurred_at),
+            ingested_at: Set(now),
+        });
+        change::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! Stage 1: size and form of the message.
+
+use super::{
+    line::Line,
+    pipeline::{Parked, Stage},
+};
+
+/// Room for everything in a line that is not the record.
+const ENVELOPE_BYTES: usize = 16 * 1024;
+
+/// A line of the right form.
+#[derive(Debug)]
+pub(super) struct Received<'a> {
+    pub(super) line: Line<'a>,
+}
+
+pub(super) fn receive(body: &str, max_record_bytes: usize) -> Result<Received<'_>, Parked> {
+    if body.len() > max_record_bytes + ENVELOPE_BYTES {
+        return Err(Parked::at(Stage::Receive, "MESSAGE_TOO_LARGE", format!("the message has {} bytes", body.len())));
+    }
+    let line: Line<'_> = serde_json::from_str(body)
+        .map_err(|error| Parked::at(Stage::Receive, "MESSAGE_MALFORMED", error.to_string()))?;
+    let record = line.commit.as_ref().and_then(|commit| commit.record);
+    match record.map(|record| record.get().len()) {
+        Some(bytes) if bytes > max_record_bytes => {
+            Err(Parked::at(Stage::Receive, "RECORD_TOO_LARGE", format!("the record has {bytes} bytes")))
+        }
+        _ => Ok(Received { line }),
+    }
+}

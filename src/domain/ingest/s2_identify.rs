@@ -1,0 +1,43 @@
+//! Stage 2: which source speaks, and of what.
+
+use std::borrow::Cow;
+
+use super::{
+    line::{Account, Commit, Line},
+    pipeline::{Parked, Stage},
+    s1_receive::Received,
+};
+use crate::domain::source::Source;
+
+/// A message whose source is known.
+#[derive(Debug)]
+pub(super) struct Identified<'a> {
+    pub(super) did: Cow<'a, str>,
+    pub(super) time_us: Option<i64>,
+    pub(super) subject: Subject<'a>,
+}
+
+/// What the message is about.
+#[derive(Debug)]
+pub(super) enum Subject<'a> {
+    Record(Source, Commit<'a>),
+    Identity,
+    Account(Account<'a>),
+    /// A collection or kind that nobody here asked for.
+    Nothing,
+}
+
+pub(super) fn identify(received: Received<'_>) -> Result<Identified<'_>, Parked> {
+    let Line { did, time_us, kind, commit, account, .. } = received.line;
+    let missing = |what: &str| Parked::at(Stage::Identify, "MESSAGE_MALFORMED", format!("the {what} part is missing"));
+    let subject = match &*kind {
+        "commit" => {
+            let commit = commit.ok_or_else(|| missing("commit"))?;
+            Source::of_collection(&commit.collection).map_or(Subject::Nothing, |source| Subject::Record(source, commit))
+        }
+        "account" => Subject::Account(account.ok_or_else(|| missing("account"))?),
+        "identity" => Subject::Identity,
+        _ => Subject::Nothing,
+    };
+    Ok(Identified { did, time_us, subject })
+}

@@ -1,0 +1,139 @@
+//! Stage 5: what of it is news, judged against the ledger.
+//!
+//! The rule is [`judge`]. Here it is applied to what the ledger holds before the transaction begins, so that a replay of
+//! known records costs one query and no transaction; stage 8 applies it again under its locks. Judging early is never
+//! wrong, because the revision that the ledger holds for a URI only grows.
+
+use std::collections::HashMap;
+
+use entities::{sets::Verdict, source_record as ledger};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+
+use super::{
+    pipeline::Parked,
+    s4_map::{Mapped, RecordChange},
+};
+use crate::error::Result;
+
+/// What the ledger holds for a URI, as far as the rules look at it.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub(super) struct Held {
+    pub(super) uri: String,
+    pub(super) rev: String,
+    pub(super) cid: Option<String>,
+    pub(super) subject_uri: Option<String>,
+    pub(super) verdict: Verdict,
+}
+
+/// How a change relates to what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Novelty {
+    /// Never seen.
+    New,
+    /// A later revision with other content, or a delete.
+    Newer,
+    /// A later revision with the very content that is held: an echo of our own write, or a repository read again. Only
+    /// the revision moves.
+    Echo,
+    /// The same revision of a record that could not be read then and may be now.
+    Reread,
+    /// The same revision.
+    Same,
+    /// An earlier revision.
+    Older,
+}
+
+impl Novelty {
+    /// Whether the ledger changes.
+    pub(super) fn is_news(self) -> bool {
+        !matches!(self, Self::Same | Self::Older)
+    }
+
+    /// Closed set, for metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Newer => "newer",
+            Self::Echo => "echo",
+            Self::Reread => "reread",
+            Self::Same => "same",
+            Self::Older => "older",
+        }
+    }
+}
+
+/// The rule of the ledger: the revision decides, not the order of arrival.
+pub(super) fn judge(change: &RecordChange, held: Option<&Held>) -> Novelty {
+    let Some(held) = held else { return Novelty::New };
+    let cid = change.version.as_ref().and_then(|version| version.cid.as_ref());
+    match change.rev.as_str().cmp(&held.rev) {
+        std::cmp::Ordering::Less => Novelty::Older,
+        std::cmp::Ordering::Equal => {
+            let readable = change.version.as_ref().is_some_and(|version| version.reading.draft.is_ok());
+            if held.verdict == Verdict::Unreadable && readable { Novelty::Reread } else { Novelty::Same }
+        }
+        std::cmp::Ordering::Greater if cid.is_some() && cid == held.cid.as_ref() => Novelty::Echo,
+        std::cmp::Ordering::Greater => Novelty::Newer,
+    }
+}
+
+/// A message with what is known of its novelty so far.
+#[derive(Debug)]
+pub(super) enum Deduped {
+    /// May be news.
+    Candidate(Mapped),
+    /// Certainly none.
+    Known,
+    /// Refused by an earlier stage.
+    Refused(Parked),
+}
+
+pub(super) async fn dedupe(
+    db: &impl ConnectionTrait,
+    batch: Vec<Result<Mapped, Parked>>,
+) -> Result<Vec<Deduped>> {
+    let uris = batch.iter().filter_map(|mapped| match mapped {
+        Ok(Mapped::Record(change)) => Some(change.uri.as_str()),
+        _ => None,
+    });
+    let held = find_held(db, uris).await?;
+    Ok(batch
+        .into_iter()
+        .map(|mapped| match mapped {
+            Err(parked) => Deduped::Refused(parked),
+            Ok(Mapped::Nothing) => Deduped::Known,
+            Ok(Mapped::Record(change)) => {
+                let novelty = judge(&change, held.get(&change.uri));
+                if novelty.is_news() { Deduped::Candidate(Mapped::Record(change)) } else { Deduped::Known }
+            }
+            Ok(mapped) => Deduped::Candidate(mapped),
+        })
+        .collect())
+}
+
+/// What the ledger holds for these URIs.
+pub(super) async fn find_held<'a>(
+    db: &impl ConnectionTrait,
+    uris: impl Iterator<Item = &'a str>,
+) -> Result<HashMap<String, Held>> {
+    let mut uris: Vec<&str> = uris.collect();
+    uris.sort_unstable();
+    uris.dedup();
+    if uris.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = ledger::Entity::find()
+        .select_only()
+        .columns([
+            ledger::Column::Uri,
+            ledger::Column::Rev,
+            ledger::Column::Cid,
+            ledger::Column::SubjectUri,
+            ledger::Column::Verdict,
+        ])
+        .filter(ledger::Column::Uri.is_in(uris))
+        .into_model::<Held>()
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(|held| (held.uri.clone(), held)).collect())
+}

@@ -1,0 +1,94 @@
+//! Projecting events from the ledger, and hiding them with their organiser.
+
+use std::collections::BTreeSet;
+
+use sea_orm::DatabaseTransaction;
+
+use super::{Work, organizer_of};
+use crate::{
+    domain::{account::shadow, event::write as event, rsvp::write as rsvp},
+    error::Result,
+    infra::db,
+};
+
+impl Work {
+    /// Hides or shows what accounts had written before this batch.
+    pub(super) async fn flip(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+        if self.flipped.is_empty() {
+            return Ok(());
+        }
+        let users = shadow::find(tx, self.tenant, self.flipped.iter().cloned().collect()).await?;
+        for is_hidden in [false, true] {
+            let of: Vec<i64> =
+                users.iter().filter(|(did, _)| self.is_active(did) != is_hidden).map(|(_, id)| *id).collect();
+            if of.is_empty() {
+                continue;
+            }
+            let answered = rsvp::answered_by(tx, self.tenant, of.clone()).await?;
+            let answered = event::by_id(tx, self.tenant, answered).await?;
+            let organizers: BTreeSet<String> =
+                answered.iter().filter_map(|event| organizer_of(event.record_uri.as_deref()?)).collect();
+            db::lock(tx, &organizers.into_iter().collect::<Vec<_>>()).await?;
+            rsvp::hide(tx, of.clone(), is_hidden, self.now).await?;
+            for event in answered {
+                self.touched.answers(event);
+            }
+            let organized = event::by_organizer(tx, self.tenant, of).await?;
+            event::hide(tx, organized.iter().map(|event| event.id).collect(), is_hidden, self.now).await?;
+            for before in organized {
+                let mut after = before.clone();
+                after.is_hidden = is_hidden;
+                after.updated_at = self.now;
+                self.touched.event(Some(before), Some(after));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn project_events(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+        if self.ledger.events().is_empty() {
+            return Ok(());
+        }
+        let uris: Vec<String> = self.ledger.events().keys().cloned().collect();
+        let mut held = event::by_uri(tx, self.tenant, uris).await?;
+        let authors = self.ledger.events().iter().filter(|(_, draft)| draft.is_some());
+        let authors: BTreeSet<String> = authors.filter_map(|(uri, _)| organizer_of(uri)).collect();
+        let accounts = shadow::find_or_create(tx, self.tenant, authors.into_iter().collect(), self.now).await?;
+        self.persisted.shadows += accounts.created;
+
+        let mut written = Vec::new();
+        let mut removed = Vec::new();
+        for (uri, draft) in self.ledger.events() {
+            let before = held.remove(uri);
+            let (Some(draft), Some(row)) = (draft, self.ledger.row(uri)) else {
+                removed.extend(before);
+                continue;
+            };
+            let Some(user_id) = accounts.ids.get(&row.did) else { continue };
+            let origin = event::Origin {
+                tenant: self.tenant,
+                user_id: *user_id,
+                did: &row.did,
+                uri,
+                cid: row.cid.as_deref(),
+                rev: &row.rev,
+                is_hidden: !self.is_active(&row.did),
+            };
+            let after = event::project(draft, &origin, before.as_ref(), self.now);
+            // An echo says nothing new.
+            if before.as_ref().is_none_or(|before| !event::changed_fields(before, &after).is_empty()) {
+                written.push((before, after));
+            }
+        }
+        event::delete(tx, self.tenant, removed.iter().map(|event| event.id).collect()).await?;
+        for before in removed {
+            self.touched.event(Some(before), None);
+        }
+        let (before, mut after): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+        event::upsert(tx, self.tenant, &mut after).await?;
+        for (before, after) in before.into_iter().zip(after) {
+            self.touched.event(before, Some(after));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! The ledger's part of the stage: which records are new, and what depends on them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use entities::{location::Texts, sets::Verdict, source_record as record};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
+    sea_query::OnConflict,
+};
+
+use super::{is_event, subject_of};
+use crate::{
+    domain::{
+        ingest::{
+            s4_map::RecordChange,
+            s5_dedupe::{Held, Novelty, find_held, judge},
+        },
+        source::{Draft, EventDraft},
+    },
+    error::Result,
+};
+
+/// Rows of one INSERT: SQLite takes 32,766 values.
+const ROWS: usize = 1_500;
+
+/// The rows that a batch looks at and the changes it makes to them.
+pub(super) struct Ledger {
+    now: DateTime<Utc>,
+    held: HashMap<String, Held>,
+    /// New content of rows; the last change of a record stands.
+    rows: BTreeMap<String, record::Model>,
+    /// What became of the events whose record changed: the draft, or nothing to show.
+    events: BTreeMap<String, Option<Box<EventDraft>>>,
+    /// People whose answer to an event has to be found again: (event's URI, DID).
+    answers: BTreeSet<(String, String)>,
+}
+
+impl Ledger {
+    pub(super) async fn load<'a>(
+        tx: &impl ConnectionTrait,
+        uris: impl Iterator<Item = &'a str>,
+        now: DateTime<Utc>,
+    ) -> Result<Self> {
+        let held = find_held(tx, uris).await?;
+        Ok(Self { now, held, rows: BTreeMap::new(), events: BTreeMap::new(), answers: BTreeSet::new() })
+    }
+
+    pub(super) fn judge(&self, change: &RecordChange) -> Novelty {
+        judge(change, self.held.get(&change.uri))
+    }
+
+    /// Takes a change that is news.
+    pub(super) fn take(&mut self, change: &RecordChange) {
+        let before = self.held.get(&change.uri).and_then(|held| held.subject_uri.clone());
+        let subject = subject_of(change).map(str::to_owned);
+        let version = change.version.as_ref();
+        let row = record::Model {
+            uri: change.uri.clone(),
+            did: change.did.clone(),
+            collection: change.collection.clone(),
+            rkey: change.rkey.clone(),
+            rev: change.rev.clone(),
+            cid: version.and_then(|version| version.cid.clone()),
+            record: version.map(|version| version.record.clone()),
+            subject_uri: subject.clone(),
+            verdict: version.map_or(Verdict::Valid, |version| version.reading.verdict),
+            issues: Texts(version.map_or_else(Vec::new, |version| {
+                version.reading.issues.iter().map(|issue| (*issue).to_owned()).collect()
+            })),
+            deleted_at: version.is_none().then_some(change.occurred_at),
+            occurred_at: change.occurred_at,
+            ingested_at: self.now,
+        };
+        if is_event(&change.collection) {
+            let draft = match version.map(|version| &version.reading.draft) {
+                Some(Ok(Draft::Event(draft))) => Some(draft.clone()),
+                _ => None,
+            };
+            self.events.insert(change.uri.clone(), draft);
+        } else {
+            for subject in before.into_iter().chain(subject) {
+                self.answers.insert((subject, change.did.clone()));
+            }
+        }
+        self.put(row);
+    }
+
+    /// Makes tombstones of everything that a deleted account had written up to `rev`, in the table and in this batch.
+    pub(super) async fn purge(&mut self, tx: &impl ConnectionTrait, did: &str, rev: &str) -> Result<()> {
+        let stored = record::Entity::find()
+            .filter(record::Column::Did.eq(did))
+            .filter(record::Column::Rev.lte(rev))
+            .filter(record::Column::DeletedAt.is_null())
+            .all(tx)
+            .await?;
+        let fresh = |uri: &String| !self.rows.contains_key(uri);
+        let mut gone: Vec<record::Model> = stored.into_iter().filter(|row| fresh(&row.uri)).collect();
+        let pending = self.rows.values().filter(|row| row.did == did && *row.rev <= *rev && row.deleted_at.is_none());
+        gone.extend(pending.cloned());
+        for mut row in gone {
+            if is_event(&row.collection) {
+                self.events.insert(row.uri.clone(), None);
+            }
+            if let Some(subject) = row.subject_uri.take() {
+                self.answers.insert((subject, did.to_owned()));
+            }
+            row.cid = None;
+            row.record = None;
+            row.verdict = Verdict::Valid;
+            row.issues = Texts::default();
+            row.deleted_at = Some(self.now);
+            row.ingested_at = self.now;
+            self.put(row);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write(&self, tx: &impl ConnectionTrait) -> Result<()> {
+        let rows: Vec<&record::Model> = self.rows.values().collect();
+        for chunk in rows.chunks(ROWS) {
+            let values = chunk.iter().map(|row| (*row).clone().into_active_model().reset_all());
+            let on_conflict = OnConflict::column(record::Column::Uri)
+                .update_columns([
+                    record::Column::Rev,
+                    record::Column::Cid,
+                    record::Column::Record,
+                    record::Column::SubjectUri,
+                    record::Column::Verdict,
+                    record::Column::Issues,
+                    record::Column::DeletedAt,
+                    record::Column::OccurredAt,
+                    record::Column::IngestedAt,
+                ])
+                .to_owned();
+            record::Entity::insert_many(values).on_conflict(on_conflict).exec_without_returning(tx).await?;
+        }
+        Ok(())
+    }
+
+    /// The events to project again: URI and draft.
+    pub(super) fn events(&self) -> &BTreeMap<String, Option<Box<EventDraft>>> {
+        &self.events
+    }
+
+    /// The answers to find again: (event's URI, DID).
+    pub(super) fn answers(&self) -> &BTreeSet<(String, String)> {
+        &self.answers
+    }
+
+    /// The new content of a row.
+    pub(super) fn row(&self, uri: &str) -> Option<&record::Model> {
+        self.rows.get(uri)
+    }
+
+    fn put(&mut self, row: record::Model) {
+        let held = Held {
+            uri: row.uri.clone(),
+            rev: row.rev.clone(),
+            cid: row.cid.clone(),
+            subject_uri: row.subject_uri.clone(),
+            verdict: row.verdict,
+        };
+        self.held.insert(row.uri.clone(), held);
+        self.rows.insert(row.uri.clone(), row);
+    }
+}

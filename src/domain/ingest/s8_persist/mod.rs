@@ -1,0 +1,252 @@
+//! Stage 8: the only one that writes. One transaction takes ledger, projections, counts, change log and parked messages.
+//!
+//! The projections are functions of the ledger: an event is what its newest record says, an answer is the newest of a
+//! person's records for that event, a count is the number of shown answers. So the stage first brings the ledger up to
+//! date ([`ledger`]) and then projects again whatever depends on what changed ([`events`], [`answers`]); no order of
+//! arrival can leave a trace.
+//!
+//! Two transactions that could disturb each other are held apart by locks on the DIDs involved: of the authors, and of
+//! the organisers whose events are answered.
+
+mod answers;
+mod events;
+mod ledger;
+mod touched;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use sea_orm::DatabaseTransaction;
+
+use self::{ledger::Ledger, touched::Touched};
+use super::{
+    failure,
+    pipeline::{Parked, Stage},
+    s4_map::{Mapped, RecordChange},
+    s5_dedupe::{Deduped, Novelty},
+    s7_validate::Validated,
+};
+use crate::{
+    app::App,
+    domain::{
+        account::identity::{self, Standing},
+        source::{Draft, bluesky},
+        tenant::Tenant,
+    },
+    error::Result,
+    infra::{atproto::syntax::AtUri, db},
+};
+
+/// What a message did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Applied,
+    Unchanged,
+    Parked(Parked),
+}
+
+/// What a batch did.
+#[derive(Debug, Default)]
+pub(super) struct Persisted {
+    /// For each message.
+    pub(super) effects: Vec<Effect>,
+    /// Rows in the change log.
+    pub(super) changes: u64,
+    /// Shadow accounts made.
+    pub(super) shadows: u64,
+    /// How often which judgement was passed.
+    pub(super) novelties: BTreeMap<&'static str, u64>,
+}
+
+pub(super) async fn persist(app: &App, bodies: &[String], batch: Validated) -> Result<Persisted> {
+    let known = Persisted {
+        effects: vec![Effect::Unchanged; batch.messages.len()],
+        novelties: BTreeMap::from([("known", batch.messages.len() as u64)]),
+        ..Persisted::default()
+    };
+    if batch.messages.iter().all(|message| matches!(message, Deduped::Known)) {
+        return Ok(known);
+    }
+    let now = app.clock.now();
+    app.db.transact(async |tx| run(tx, bodies, &batch, now).await).await
+}
+
+async fn run(
+    tx: &DatabaseTransaction,
+    bodies: &[String],
+    batch: &Validated,
+    now: DateTime<Utc>,
+) -> Result<Persisted> {
+    let mut work = Work::begin(tx, batch, now).await?;
+    let effects = batch.messages.iter().map(|message| work.take(message)).collect();
+    work.persisted.effects = effects;
+    work.write(tx).await?;
+    let refused: Vec<(&String, &Parked)> = bodies
+        .iter()
+        .zip(&work.persisted.effects)
+        .filter_map(|(body, effect)| if let Effect::Parked(parked) = effect { Some((body, parked)) } else { None })
+        .collect();
+    failure::park(tx, now, &refused).await?;
+    Ok(work.persisted)
+}
+
+/// A batch on its way into the tables.
+struct Work {
+    tenant: Tenant,
+    now: DateTime<Utc>,
+    /// How the accounts stand, those of the batch and those found on the way.
+    standings: HashMap<String, Standing>,
+    /// Accounts about which a host said something new.
+    changed_standings: BTreeSet<String>,
+    /// Accounts that went from active to inactive or back.
+    flipped: BTreeSet<String>,
+    /// Accounts that the directory is to be asked about.
+    ask: BTreeSet<String>,
+    ledger: Ledger,
+    touched: Touched,
+    persisted: Persisted,
+}
+
+impl Work {
+    async fn begin(tx: &DatabaseTransaction, batch: &Validated, now: DateTime<Utc>) -> Result<Self> {
+        let mut authors = BTreeSet::new();
+        let mut locks = BTreeSet::new();
+        let mut uris = Vec::new();
+        for message in &batch.messages {
+            let Deduped::Candidate(mapped) = message else { continue };
+            match mapped {
+                Mapped::Record(change) => {
+                    authors.insert(change.did.clone());
+                    uris.push(change.uri.as_str());
+                    locks.extend(subject_of(change).and_then(organizer_of));
+                }
+                Mapped::Account(account) => {
+                    authors.insert(account.did.clone());
+                }
+                Mapped::Identity { did } => {
+                    authors.insert(did.clone());
+                }
+                Mapped::Nothing => {}
+            }
+        }
+        locks.extend(authors.iter().cloned());
+        db::lock(tx, &locks.into_iter().collect::<Vec<_>>()).await?;
+        let authors: Vec<String> = authors.into_iter().collect();
+        let mut standings = identity::standings(tx, authors.clone()).await?;
+        let new: Vec<String> = authors.into_iter().filter(|did| !standings.contains_key(did)).collect();
+        identity::note(tx, &new, now).await?;
+        standings.extend(new.into_iter().map(|did| (did, Standing::default())));
+        Ok(Self {
+            tenant: batch.tenant,
+            now,
+            standings,
+            changed_standings: BTreeSet::new(),
+            flipped: BTreeSet::new(),
+            ask: BTreeSet::new(),
+            ledger: Ledger::load(tx, uris.into_iter(), now).await?,
+            touched: Touched::default(),
+            persisted: Persisted::default(),
+        })
+    }
+
+    /// Decides about one message; nothing is written yet.
+    fn take(&mut self, message: &Deduped) -> Effect {
+        let mapped = match message {
+            Deduped::Known => return Effect::Unchanged,
+            Deduped::Refused(parked) => return Effect::Parked(parked.clone()),
+            Deduped::Candidate(mapped) => mapped,
+        };
+        match mapped {
+            Mapped::Nothing => Effect::Unchanged,
+            Mapped::Identity { did } => {
+                self.ask.insert(did.clone());
+                Effect::Applied
+            }
+            Mapped::Account(account) => {
+                let standing = self.standings.entry(account.did.clone()).or_default();
+                let was_active = standing.is_active();
+                if !standing.take(account.status, account.at) {
+                    return Effect::Unchanged;
+                }
+                // Twice flipped is not flipped.
+                if was_active != standing.is_active() && !self.flipped.remove(&account.did) {
+                    self.flipped.insert(account.did.clone());
+                }
+                self.touched.happened(account.at);
+                // Handles of inactive accounts often fail to resolve, and a new status may mean a new host.
+                self.ask.insert(account.did.clone());
+                self.changed_standings.insert(account.did.clone());
+                Effect::Applied
+            }
+            Mapped::Record(change) => self.take_record(change),
+        }
+    }
+
+    fn take_record(&mut self, change: &RecordChange) -> Effect {
+        if self.standings.get(&change.did).is_some_and(|standing| standing.is_purged(&change.rev)) {
+            *self.persisted.novelties.entry("purged").or_default() += 1;
+            return Effect::Unchanged;
+        }
+        let novelty: Novelty = self.ledger.judge(change);
+        *self.persisted.novelties.entry(novelty.as_str()).or_default() += 1;
+        if !novelty.is_news() {
+            return Effect::Unchanged;
+        }
+        self.touched.happened(change.occurred_at);
+        self.ledger.take(change);
+        match change.version.as_ref().map(|version| &version.reading.draft) {
+            Some(Err(refusal)) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
+            _ => Effect::Applied,
+        }
+    }
+
+    async fn write(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+        for did in &self.changed_standings {
+            let Some(standing) = self.standings.get(did) else { continue };
+            identity::save(tx, did, standing, self.now).await?;
+            if let Some(rev) = standing.purged_rev() {
+                self.ledger.purge(tx, did, rev).await?;
+            }
+        }
+        if !self.ask.is_empty() {
+            identity::ask_again(tx, self.ask.iter().cloned().collect(), self.now).await?;
+        }
+        self.ledger.write(tx).await?;
+        self.flip(tx).await?;
+        self.project_events(tx).await?;
+        self.project_answers(tx).await?;
+        self.persisted.changes = self.touched.write(tx, self.now).await?;
+        Ok(())
+    }
+
+    fn is_active(&self, did: &str) -> bool {
+        self.standings.get(did).is_none_or(Standing::is_active)
+    }
+
+    /// Learns how more accounts stand.
+    async fn learn(&mut self, tx: &DatabaseTransaction, dids: BTreeSet<String>) -> Result<()> {
+        let new: Vec<String> = dids.into_iter().filter(|did| !self.standings.contains_key(did)).collect();
+        if !new.is_empty() {
+            db::lock(tx, &new).await?;
+            self.standings.extend(identity::standings(tx, new).await?);
+        }
+        Ok(())
+    }
+}
+
+/// The event that a change's record answers.
+fn subject_of(change: &RecordChange) -> Option<&str> {
+    match change.version.as_ref().map(|version| &version.reading.draft) {
+        Some(Ok(Draft::Rsvp(rsvp))) => Some(&rsvp.event_uri),
+        _ => None,
+    }
+}
+
+/// The DID in an event's AT-URI.
+fn organizer_of(uri: &str) -> Option<String> {
+    uri.parse::<AtUri>().ok().map(|uri| uri.did.into_string())
+}
+
+fn is_event(collection: &str) -> bool {
+    collection == bluesky::EVENT
+}

@@ -1,0 +1,12 @@
+//! The rules, one folder or file for each noun.
+
+pub mod account;
+pub mod change;
+pub mod event;
+pub mod ingest;
+pub mod page;
+pub mod range;
+pub mod record;
+pub mod rsvp;
+pub mod source;
+pub mod tenant;

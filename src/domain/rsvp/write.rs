@@ -1,0 +1,111 @@
+//! Writing answers: what the persist stage may do to the table, as whole sets of rows.
+
+use chrono::{DateTime, Utc};
+use entities::event_attendee as attendee;
+use sea_orm::{
+    ActiveModelTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Statement,
+    sea_query::{Expr, OnConflict},
+};
+
+use crate::{
+    domain::tenant::Tenant,
+    error::Result,
+    infra::db::{among, bind_list},
+};
+
+/// Rows of one INSERT: SQLite takes 32,766 values.
+const ROWS: usize = 1_500;
+
+/// The answers to these events, of these people.
+pub async fn of(
+    db: &impl ConnectionTrait,
+    tenant: Tenant,
+    events: Vec<i64>,
+    users: Vec<i64>,
+) -> Result<Vec<attendee::Model>> {
+    let backend = db.get_database_backend();
+    Ok(tenant
+        .attendees()
+        .filter(among(backend, attendee::Column::EventId, events))
+        .filter(among(backend, attendee::Column::UserId, users))
+        .all(db)
+        .await?)
+}
+
+/// The events that these people answered.
+pub async fn answered_by(db: &impl ConnectionTrait, tenant: Tenant, users: Vec<i64>) -> Result<Vec<i64>> {
+    Ok(tenant
+        .attendees()
+        .select_only()
+        .column(attendee::Column::EventId)
+        .distinct()
+        .filter(among(db.get_database_backend(), attendee::Column::UserId, users))
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
+/// Writes answers; one that a person had given to the event before is replaced.
+pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Result<()> {
+    for chunk in rows.chunks(ROWS) {
+        let values = chunk.iter().map(|row| {
+            let mut values = row.clone().into_active_model().reset_all();
+            values.id = sea_orm::ActiveValue::NotSet;
+            values
+        });
+        let on_conflict = OnConflict::columns([attendee::Column::EventId, attendee::Column::UserId])
+            .update_columns([
+                attendee::Column::Status,
+                attendee::Column::SourceType,
+                attendee::Column::RecordUri,
+                attendee::Column::RecordCid,
+                attendee::Column::RecordRev,
+                attendee::Column::EventCid,
+                attendee::Column::IsHidden,
+                attendee::Column::UpdatedAt,
+            ])
+            .to_owned();
+        attendee::Entity::insert_many(values).on_conflict(on_conflict).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// Removes answers.
+pub async fn delete(tx: &impl ConnectionTrait, ids: Vec<i64>) -> Result<()> {
+    attendee::Entity::delete_many()
+        .filter(among(tx.get_database_backend(), attendee::Column::Id, ids))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// Hides or shows everything that these people answered.
+pub async fn hide(tx: &impl ConnectionTrait, users: Vec<i64>, is_hidden: bool, now: DateTime<Utc>) -> Result<()> {
+    attendee::Entity::update_many()
+        .col_expr(attendee::Column::IsHidden, Expr::value(is_hidden))
+        .col_expr(attendee::Column::UpdatedAt, Expr::value(now))
+        .filter(among(tx.get_database_backend(), attendee::Column::UserId, users))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// Counts the shown answers of these events again.
+pub async fn recount(tx: &impl ConnectionTrait, events: &[i64]) -> Result<()> {
+    let backend = tx.get_database_backend();
+    let (list, value) = bind_list(backend, events);
+    let sql = format!(
+        "UPDATE event SET confirmed_count = n.confirmed, maybe_count = n.maybe, cancelled_count = n.cancelled
+        FROM (
+            SELECT e.id,
+                CAST(COUNT(CASE WHEN a.status = 'confirmed' THEN 1 END) AS INTEGER) AS confirmed,
+                CAST(COUNT(CASE WHEN a.status = 'maybe' THEN 1 END) AS INTEGER) AS maybe,
+                CAST(COUNT(CASE WHEN a.status = 'cancelled' THEN 1 END) AS INTEGER) AS cancelled
+            FROM event AS e LEFT JOIN event_attendee AS a ON a.event_id = e.id AND NOT a.is_hidden
+            WHERE e.id {list} GROUP BY e.id) AS n
+        WHERE event.id = n.id AND (event.confirmed_count <> n.confirmed
+            OR event.maybe_count <> n.maybe OR event.cancelled_count <> n.cancelled)"
+    );
+    tx.execute_raw(Statement::from_sql_and_values(backend, sql, [value])).await?;
+    Ok(())
+}

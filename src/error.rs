@@ -1,0 +1,155 @@
+//! The one error of the gateway.
+//!
+//! Every error has one [code](Error::code) for callers and one [class](Error::class) for queues. Translators stand at
+//! the doors: `api/graphql/error.rs` and `api/http/problem.rs` make answers of it, `domain/ingest/failure.rs` decides
+//! with its class. Messages are lower-case fragments that complete "failed to …"; the cause is kept as the source and
+//! never interpolated, so that it is logged once, where the error is handled, and never reaches a caller.
+
+use std::{borrow::Cow, time::Duration};
+
+use sea_orm::{DbErr, RuntimeErr};
+
+/// Result of everything that can fail in the gateway.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as anybody has to act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something named by the caller does not exist, or not for this caller.
+    #[error("find {what} {key}")]
+    NotFound {
+        /// Noun, such as `event`.
+        what: &'static str,
+        /// The key that was asked for.
+        key: String,
+    },
+    /// Input that breaks a rule; `code` is the stable reason.
+    #[error("accept {field}: {why}")]
+    Invalid {
+        /// Field or argument at fault.
+        field: Cow<'static, str>,
+        /// Stable reason in upper snake case, such as `RECORD_TOO_LARGE`.
+        code: &'static str,
+        /// Text for people.
+        why: Cow<'static, str>,
+    },
+    /// A host of the network that is not ours answered wrongly or not at all.
+    #[error("reach {service}")]
+    Upstream {
+        /// Kind of the host, such as `pds`; a closed set, usable as a metric label.
+        service: &'static str,
+        /// The cause.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// The caller or an upstream has to wait.
+    #[error("continue before the limit resets")]
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A part of our own system is away.
+    #[error("use the {service}")]
+    Unavailable {
+        /// `database`, `queue` or `shutdown`.
+        service: &'static str,
+        /// The cause.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// A mistake of ours; callers see an error id instead of the message.
+    #[error("go on")]
+    Bug(#[source] anyhow::Error),
+}
+
+/// What a queue does with a message whose processing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Try again later, give up after the last rung of the ladder.
+    Retryable,
+    /// The message itself is at fault: park it with its reason and go on.
+    Data,
+    /// Our own system is at fault: stop consuming until it is back; the message waits.
+    System,
+}
+
+impl Error {
+    /// Input that breaks a rule.
+    pub fn invalid(field: impl Into<Cow<'static, str>>, code: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid { field: field.into(), code, why: why.into() }
+    }
+
+    /// A host of the network failed.
+    pub fn upstream(service: &'static str, source: impl Into<anyhow::Error>) -> Self {
+        Self::Upstream { service, source: source.into() }
+    }
+
+    /// A mistake of ours.
+    pub fn bug(source: impl Into<anyhow::Error>) -> Self {
+        Self::Bug(source.into())
+    }
+
+    /// Stable code for callers, a closed set.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::Invalid { .. } => "BAD_USER_INPUT",
+            Self::Upstream { .. } => "UPSTREAM_UNAVAILABLE",
+            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::Unavailable { .. } => "SERVICE_UNAVAILABLE",
+            Self::Bug(_) => "INTERNAL",
+        }
+    }
+
+    /// Precise stable reason: the rule that was broken where there is one, the [code](Self::code) otherwise.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid { code, .. } => code,
+            other => other.code(),
+        }
+    }
+
+    /// What a queue does with the message.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::NotFound { .. } | Self::Invalid { .. } => Class::Data,
+            Self::Upstream { .. } | Self::RateLimited { .. } | Self::Bug(_) => Class::Retryable,
+            Self::Unavailable { .. } => Class::System,
+        }
+    }
+
+    /// The message with its causes, for logs and the failure list; never for callers.
+    pub fn chain(&self) -> String {
+        let mut text = format!("failed to {self}");
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<DbErr> for Error {
+    /// A statement that the database refuses is our mistake; everything else means that it is away or overloaded.
+    fn from(error: DbErr) -> Self {
+        let refused = match &error {
+            DbErr::Query(RuntimeErr::SqlxError(cause)) | DbErr::Exec(RuntimeErr::SqlxError(cause)) => {
+                cause.as_database_error().is_some_and(|e| !e.code().is_some_and(|code| is_transient(&code)))
+            }
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => false,
+            _ => true,
+        };
+        if refused { Self::Bug(error.into()) } else { Self::Unavailable { service: "database", source: error.into() } }
+    }
+}
+
+/// SQLSTATE classes of PostgreSQL, and result codes of SQLite, that pass by themselves.
+pub(crate) fn is_transient(code: &str) -> bool {
+    // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55 lock not available, 57 shutdown, 58 I/O
+    let postgres = code.len() == 5 && ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class));
+    // 5 busy, 6 locked, 10 I/O, 13 full, 14 cannot open; extended codes carry these in the low byte
+    let sqlite = code.len() < 5 && code.parse::<u32>().is_ok_and(|c| [5, 6, 10, 13, 14].contains(&(c & 0xff)));
+    postgres || sqlite
+}

@@ -1,0 +1,9 @@
+//! The AT Protocol, seen from below: streams of records, identities, repositories.
+
+pub mod car;
+pub mod firehose;
+pub mod identity;
+pub mod jetstream;
+pub mod pds;
+pub mod stream;
+pub mod syntax;

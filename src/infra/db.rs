@@ -1,0 +1,221 @@
+//! The database: one handle over SQLite and PostgreSQL, and the only place where a transaction begins.
+//!
+//! Reads go to [`Db::read`]; everything that writes goes through [`Db::transact`]. On SQLite there is one writing
+//! connection (`BEGIN IMMEDIATE`, so that no upgrade of a lock can fail half-way) beside many readers; on PostgreSQL both
+//! are one pool at READ COMMITTED, and what must not interleave takes [`lock`]s.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{
+    ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+    sea_query::{Expr, ExprTrait, ValueType, extension::postgres::PgFunc},
+};
+use tracing::debug;
+
+use crate::error::{Error, Result, is_transient};
+
+/// How often a transaction is run again after a deadlock or a serialisation failure.
+const TRIES: u32 = 6;
+
+/// Where the database is and how much of it to use.
+#[derive(Clone, Debug)]
+pub struct DbSettings {
+    /// `sqlite://path` or `postgres://…`.
+    pub url: String,
+    /// Connections to PostgreSQL, or readers of SQLite.
+    pub max_connections: u32,
+}
+
+/// Handle to the database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db {
+    reader: DatabaseConnection,
+    writer: DatabaseConnection,
+    statements: Arc<AtomicU64>,
+}
+
+impl Db {
+    /// Connects. A SQLite file and its folder are made when they are missing.
+    pub async fn connect(settings: &DbSettings) -> Result<Self> {
+        let statements = Arc::new(AtomicU64::new(0));
+        let sqlite = settings.url.starts_with("sqlite:");
+        if sqlite {
+            make_folder(&settings.url)?;
+        }
+        let writer_size = if sqlite { 1 } else { settings.max_connections };
+        let writer = open(settings, writer_size, &statements).await?;
+        let reader = if sqlite { open(settings, settings.max_connections, &statements).await? } else { writer.clone() };
+        Ok(Self { reader, writer, statements })
+    }
+
+    /// Which database it is.
+    pub fn backend(&self) -> DbBackend {
+        self.reader.get_database_backend()
+    }
+
+    /// For reading. Several statements on it do not see one snapshot.
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// Runs `work` in one transaction, and again from the start when the database had to break it off in favour of
+    /// another one. `work` may therefore run several times: it must do nothing that a rollback does not undo.
+    pub async fn transact<T>(&self, work: impl AsyncFn(&DatabaseTransaction) -> Result<T>) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.attempt(&work).await {
+                Err(error) if tries < TRIES && wants_retry(&error) => {
+                    debug!(tries, error = error.chain(), "transaction is run again");
+                    let pause = Duration::from_millis(fastrand::u64(1..=(10 << tries)));
+                    tokio::time::sleep(pause).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt<T>(&self, work: &impl AsyncFn(&DatabaseTransaction) -> Result<T>) -> Result<T> {
+        let options =
+            TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+        let options = if self.backend() == DbBackend::Sqlite { options } else { TransactionOptions::default() };
+        let tx = self.writer.begin_with_options(options).await?;
+        match work(&tx).await {
+            Ok(value) => {
+                tx.commit().await?;
+                Ok(value)
+            }
+            Err(error) => {
+                // When the connection is gone the rollback has happened anyway; the first error is the one to tell.
+                if let Err(lost) = tx.rollback().await {
+                    debug!(error = %lost, "rollback failed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings the schema up to date. Any number of processes may call it at once.
+    pub async fn migrate(&self) -> Result<()> {
+        if self.backend() == DbBackend::Sqlite {
+            return Ok(Migrator::up(&self.writer, None).await?);
+        }
+        // The lock belongs to the transaction's connection and ends with it, even when the process is killed.
+        let tx = self.writer.begin().await?;
+        lock(&tx, &["migrate"]).await?;
+        Migrator::up(&tx, None).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Succeeds when the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        self.reader.execute_unprepared("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// Statements sent since the start, for tests that bound them and for a metric.
+    pub fn statement_count(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+}
+
+/// Holds back every other transaction that names one of `keys`, until this one ends. Keys are taken in the given order:
+/// sort them, or two transactions may wait for each other (PostgreSQL then breaks one off and [`Db::transact`] runs it
+/// again). On SQLite there is one writer anyway.
+pub async fn lock(tx: &impl ConnectionTrait, keys: &[impl AsRef<str> + Sync]) -> Result<()> {
+    if tx.get_database_backend() != DbBackend::Postgres || keys.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = keys.iter().map(|key| key.as_ref().to_owned()).collect();
+    let sql = "SELECT count(pg_advisory_xact_lock(hashtextextended(k, 0))) FROM unnest($1::text[]) AS k";
+    tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await?;
+    Ok(())
+}
+
+/// `column` is one of `values`, as one bound parameter: the statement's text, and with it its plan, stays the same for any
+/// number of values.
+pub fn among<T: Into<Value> + serde::Serialize + ValueType>(
+    backend: DbBackend,
+    column: impl ColumnTrait,
+    values: Vec<T>,
+) -> Expr
+where
+    Vec<T>: Into<Value>,
+{
+    let column = column.into_expr();
+    if backend == DbBackend::Postgres {
+        return column.eq(PgFunc::any(values));
+    }
+    let list = serde_json::to_string(&values).unwrap_or_default();
+    Expr::cust_with_exprs("? IN (SELECT value FROM json_each(?))", [column, Expr::value(list)])
+}
+
+/// A list of numbers as the first parameter of a statement: the comparison that goes behind the column, and its value.
+pub fn bind_list(backend: DbBackend, values: &[i64]) -> (&'static str, Value) {
+    if backend == DbBackend::Postgres {
+        ("= ANY($1)", values.to_vec().into())
+    } else {
+        ("IN (SELECT value FROM json_each($1))", serde_json::to_string(values).unwrap_or_default().into())
+    }
+}
+
+async fn open(settings: &DbSettings, size: u32, statements: &Arc<AtomicU64>) -> Result<DatabaseConnection> {
+    let mut options = ConnectOptions::new(settings.url.clone());
+    options
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(10))
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false)
+        // A connection that was used a moment ago needs no question whether it lives.
+        .test_before_acquire_if_idle_for(Duration::from_secs(15))
+        .map_sqlx_sqlite_opts(|options| {
+            options
+                .create_if_missing(true)
+                .busy_timeout(Duration::from_secs(20))
+                .pragma("journal_mode", "WAL")
+                // With a WAL a crash of the process loses nothing; FULL also keeps a power cut from undoing a commit.
+                .pragma("synchronous", "FULL")
+                .pragma("cache_size", "-8000")
+                .pragma("temp_store", "MEMORY")
+        })
+        .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway"));
+    let mut connection = Database::connect(options).await?;
+    let statements = Arc::clone(statements);
+    connection.set_metric_callback(move |_| {
+        statements.fetch_add(1, Ordering::Relaxed);
+    });
+    Ok(connection)
+}
+
+fn make_folder(url: &str) -> Result<()> {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let path = path.split('?').next().unwrap_or(path);
+    match Path::new(path).parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
+            .map_err(|source| Error::Unavailable { service: "database", source: source.into() }),
+        _ => Ok(()),
+    }
+}
+
+/// Deadlock and serialisation failure (40xxx) and a unique key that a neighbour took first (23505) pass when the
+/// transaction looks again; so does a busy SQLite file.
+fn wants_retry(error: &Error) -> bool {
+    let (Error::Unavailable { source, .. } | Error::Bug(source)) = error else { return false };
+    let Some(DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) =
+        source.downcast_ref::<DbErr>()
+    else {
+        return false;
+    };
+    let Some(database) = cause.as_database_error() else { return false };
+    let code = database.code().unwrap_or_default();
+    database.is_unique_violation() || code.starts_with("40") || (code.len() < 5 && is_transient(&code))
+}

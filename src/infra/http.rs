@@ -1,0 +1,304 @@
+//! The one hardened HTTP client: for the PLC directory and for every host that somebody else named (`did:web`,
+//! handles, PDSes).
+//!
+//! Invariant: unless private networks are allowed, no connection is opened to anything but port 443 of a public
+//! address, whatever a URL, a redirect or a DNS answer says. The address that was checked is the address that is
+//! connected to, because the check sits inside the resolver of the client; there is no second look-up to be lied to.
+//!
+//! It deliberately does not retry (queues do), does not follow the proxies of the environment (they would resolve names
+//! themselves), does not decompress, and does not keep cookies.
+
+mod dns;
+#[cfg(test)]
+pub(crate) mod fake;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::anyhow;
+use bytes::{Bytes, BytesMut};
+use chrono::DateTime;
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use self::{dns::CheckedDns, rules::Rules};
+use crate::{
+    error::{Error, Result},
+    infra::clock::Clock,
+};
+
+const AGENT: &str = concat!("openmeet-gateway/", env!("CARGO_PKG_VERSION"));
+const MAX_REDIRECTS: usize = 3;
+/// Requests to one host at a time; politeness, and a bound on what one slow host can hold.
+const PER_HOST: usize = 4;
+/// Hosts whose limit is remembered while nobody uses it.
+const MAX_GATES: usize = 1_024;
+const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a 429 without a date is honoured, and the longest that any is.
+const PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_hours(1);
+
+/// What [`Outbound`] may do.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboundSettings {
+    /// For local networks only: plain `http`, any port, addresses in URLs and private addresses are allowed, and
+    /// `localhost` is 127.0.0.1.
+    pub allow_private: bool,
+    /// The DNS server to ask over UDP and TCP; `None` asks those of the system.
+    pub dns_server: Option<SocketAddr>,
+    /// Time for one request, from connecting to the last byte. Redirects start anew.
+    pub timeout: Duration,
+    /// Longest body that is read; a longer one is an error.
+    pub max_body_bytes: usize,
+}
+
+impl Default for OutboundSettings {
+    fn default() -> Self {
+        Self {
+            allow_private: false,
+            dns_server: None,
+            timeout: Duration::from_secs(10),
+            max_body_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a host answered, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers, names in lower case.
+    pub headers: HeaderMap,
+    /// Body, within the size limit.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Text of a header, when it is there and is visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// The client. Cheap to clone; clones share connections, limits and the DNS cache.
+#[derive(Clone)]
+pub struct Outbound(Arc<Inner>);
+
+struct Inner {
+    client: reqwest::Client,
+    dns: CheckedDns,
+    rules: Rules,
+    gates: Gates,
+    timeout: Duration,
+    max_body_bytes: usize,
+}
+
+/// The name of a host has no address that may be connected to: it does not exist, or is private.
+#[derive(Debug, thiserror::Error)]
+#[error("the name has no address that may be connected to")]
+struct NoAddress;
+
+/// The body is longer than the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is longer than {0} bytes")]
+struct TooLarge(usize);
+
+impl Outbound {
+    /// Builds the client and makes ring the cryptography of the process if none was chosen yet.
+    ///
+    /// Fails with `Invalid` when the DNS settings of the system cannot be read and no server is named.
+    pub fn new(settings: OutboundSettings) -> Result<Self> {
+        let rules = Rules::new(settings.allow_private);
+        Self::with_rules(&settings, rules)
+    }
+
+    fn with_rules(settings: &OutboundSettings, rules: Rules) -> Result<Self> {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let dns = CheckedDns::new(settings, rules)?;
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(AGENT)
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(settings.timeout.min(MAX_CONNECT_TIME))
+                .timeout(settings.timeout)
+                .pool_max_idle_per_host(PER_HOST)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .dns_resolver(dns.clone())
+        };
+        let client = builder().build().or_else(|error| {
+            // A machine without root certificates can still read a local network; https fails there, request by request.
+            tracing::warn!(%error, "no root certificates found: no https host can be read; install ca-certificates");
+            builder().tls_certs_only([]).build().map_err(Error::bug)
+        })?;
+        Ok(Self(Arc::new(Inner {
+            client,
+            dns,
+            rules,
+            gates: Gates::default(),
+            timeout: settings.timeout,
+            max_body_bytes: settings.max_body_bytes,
+        })))
+    }
+
+    /// Reads a URL, following at most three redirects, each of which is checked like the first.
+    ///
+    /// A status other than 2xx is an answer, except 429: that is `RateLimited` with the time the host asks for. `Invalid`
+    /// with the code `URL_REFUSED` when the URL may not be read at all; `Upstream` for everything that happens on the way.
+    /// `service` is the kind of host, from a closed set: it labels errors and metrics.
+    pub async fn get(&self, service: &'static str, url: &Url) -> Result<Answer> {
+        let begun = Instant::now();
+        let result = self.follow(service, url).await;
+        let outcome = match &result {
+            Ok(answer) if answer.is_success() => "success",
+            Ok(answer) if answer.status < 500 => "client_error",
+            Ok(_) => "server_error",
+            Err(Error::RateLimited { .. }) => "rate_limited",
+            Err(Error::Invalid { .. }) => "refused",
+            Err(_) => "failure",
+        };
+        metrics::counter!("gateway_outbound_requests_total", "service" => service, "outcome" => outcome).increment(1);
+        metrics::histogram!("gateway_outbound_duration_seconds", "service" => service).record(begun.elapsed());
+        result
+    }
+
+    /// The TXT records of a name, asked anew (no cache of ours), the strings of each joined.
+    ///
+    /// Empty when the name or its records do not exist; `Upstream` with service `dns` when nobody could say.
+    pub async fn txt(&self, name: &str) -> Result<Vec<String>> {
+        self.0.dns.txt(name).await
+    }
+
+    /// Whether a URL obeys the rules that need no look-up: scheme, port, no credentials, no forbidden host.
+    pub fn admits(&self, url: &Url) -> bool {
+        self.0.rules.check(url).is_ok()
+    }
+
+    /// Whether this client serves a local network.
+    pub fn allows_private(&self) -> bool {
+        self.0.rules.relaxed
+    }
+
+    async fn follow(&self, service: &'static str, url: &Url) -> Result<Answer> {
+        self.0.rules.check(url).map_err(|why| Error::invalid("url", "URL_REFUSED", why))?;
+        let mut url = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.ask(service, &url).await?;
+            let Some(target) = redirect(&answer, &url) else { return Ok(answer) };
+            self.0.rules.check(&target).map_err(|why| Error::upstream(service, anyhow!("bad redirect: {why}")))?;
+            url = target;
+        }
+        Err(Error::upstream(service, anyhow!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// One request without redirects. The place at the host is given back before the next hop, so hops cannot deadlock.
+    async fn ask(&self, service: &'static str, url: &Url) -> Result<Answer> {
+        let failed = |error: reqwest::Error| Error::upstream(service, error);
+        let _place = self.enter(service, url.host_str().unwrap_or_default()).await?;
+        let mut response = self.0.client.get(url.clone()).send().await.map_err(failed)?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        if status == 429 {
+            return Err(Error::RateLimited { retry_after: pause(&headers) });
+        }
+        let mut answer = Answer { status, headers, body: Bytes::new() };
+        if redirect(&answer, url).is_some() {
+            return Ok(answer); // nobody reads that body
+        }
+        let limit = self.0.max_body_bytes;
+        let too_large = || Error::upstream(service, TooLarge(limit));
+        if response.content_length().is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if chunk.len() > limit - body.len() {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        answer.body = body.freeze();
+        Ok(answer)
+    }
+
+    async fn enter(&self, service: &'static str, host: &str) -> Result<OwnedSemaphorePermit> {
+        let gate = self.0.gates.of(host);
+        match tokio::time::timeout(self.0.timeout * 3, gate.acquire_owned()).await {
+            Ok(place) => place.map_err(Error::bug),
+            Err(_) => Err(Error::upstream(service, anyhow!("too many requests wait for this host"))),
+        }
+    }
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound").field("rules", &self.0.rules).finish_non_exhaustive()
+    }
+}
+
+/// Whether a request failed because the host's name has no address that may be connected to: a fact about the name, not
+/// a failure of the network.
+pub(crate) fn has_no_address(error: &Error) -> bool {
+    matches!(error, Error::Upstream { source, .. } if source.chain().any(<dyn std::error::Error>::is::<NoAddress>))
+}
+
+/// Whether a request failed because the answer was longer than the limit.
+pub(crate) fn is_too_large(error: &Error) -> bool {
+    matches!(error, Error::Upstream { source, .. } if source.is::<TooLarge>())
+}
+
+/// Where an answer points instead, when it does.
+fn redirect(answer: &Answer, from: &Url) -> Option<Url> {
+    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    from.join(answer.header(LOCATION.as_str())?).ok()
+}
+
+/// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `RateLimit-Reset`, which PDSes give as
+/// seconds since 1970 and others as seconds from now.
+fn pause(headers: &HeaderMap) -> Duration {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let from_now = |at: i64| at.saturating_sub(Clock::system().now().timestamp());
+    let seconds = text(RETRY_AFTER.as_str())
+        .and_then(|t| t.parse().ok().or_else(|| Some(from_now(DateTime::parse_from_rfc2822(t).ok()?.timestamp()))))
+        .or_else(|| {
+            let reset: i64 = text("ratelimit-reset")?.parse().ok()?;
+            Some(if reset > 1_000_000_000 { from_now(reset) } else { reset })
+        });
+    match seconds {
+        Some(seconds) => {
+            Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_PAUSE)
+        }
+        None => PAUSE,
+    }
+}
+
+/// The places at each host. Bounded: hosts that nobody asks are forgotten.
+#[derive(Default)]
+struct Gates(Mutex<HashMap<String, Arc<Semaphore>>>);
+
+impl Gates {
+    fn of(&self, host: &str) -> Arc<Semaphore> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if gates.len() >= MAX_GATES && !gates.contains_key(host) {
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        }
+        Arc::clone(gates.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(PER_HOST))))
+    }
+}

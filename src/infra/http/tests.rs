@@ -1,0 +1,394 @@
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use proptest::prelude::*;
+
+use super::{
+    fake::{FakeDns, FakeHost, Said, guarded, local, response, settings},
+    rules::is_public,
+    *,
+};
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+const HOSTILE: &[&str] = &[
+    // other schemes
+    "http://example.com/",
+    "ftp://example.com/",
+    "file:///etc/passwd",
+    "gopher://example.com/",
+    "data:text/plain,x",
+    "javascript:alert(1)",
+    "ws://example.com/",
+    "wss://example.com/",
+    "unix:/run/docker.sock",
+    "https:",
+    "https://",
+    "//example.com/",
+    "/etc/passwd",
+    "",
+    // credentials
+    "https://user@example.com/",
+    "https://user:pass@example.com/",
+    "https://:pass@example.com/",
+    "https://bsky.social@127.0.0.1/",
+    "https://bsky.social%40@evil.com/",
+    // ports
+    "https://example.com:80/",
+    "https://example.com:8443/",
+    "https://example.com:22/",
+    "https://example.com:6379/",
+    "https://example.com:99999/",
+    "https://example.com:0/",
+    // IPv4 in every spelling
+    "https://127.0.0.1/",
+    "https://127.0.0.1./",
+    "https://127.1/",
+    "https://127.0.1/",
+    "https://2130706433/",
+    "https://0x7f000001/",
+    "https://0x7f.0.0.1/",
+    "https://0x7f.1/",
+    "https://0177.0.0.1/",
+    "https://017700000001/",
+    "https://0/",
+    "https://0.0.0.0/",
+    "https://10.0.0.1/",
+    "https://100.64.0.1/",
+    "https://169.254.169.254/latest/meta-data/",
+    "https://0xa9fea9fe/",
+    "https://2852039166/",
+    "https://172.16.0.1/",
+    "https://192.168.1.1/",
+    "https://224.0.0.1/",
+    "https://255.255.255.255/",
+    "https://8.8.8.8/",
+    "https://1.1.1.1:443/",
+    "https://１２７.０.０.１/",
+    "https://①②⑦.⓪.⓪.①/",
+    "https://127。0。0。1/",
+    "https://%31%32%37.0.0.1/",
+    "https://1.2.3.4.5/",
+    "https://256.256.256.256/",
+    // IPv6
+    "https://[::1]/",
+    "https://[::]/",
+    "https://[::ffff:127.0.0.1]/",
+    "https://[::ffff:7f00:1]/",
+    "https://[::127.0.0.1]/",
+    "https://[64:ff9b::7f00:1]/",
+    "https://[2002:7f00:1::]/",
+    "https://[2001:0:7f00:1::]/",
+    "https://[fe80::1]/",
+    "https://[fe80::1%25eth0]/",
+    "https://[fc00::1]/",
+    "https://[fd00:ec2::254]/",
+    "https://[ff02::1]/",
+    "https://[2606:4700:4700::1111]/",
+    // names of nobody and of the local network
+    "https://localhost/",
+    "https://LOCALHOST/",
+    "https://localhost./",
+    "https://localhost.:443/",
+    "https://a.localhost/",
+    "https://ⓛocalhost/",
+    "https://postgres/",
+    "https://metadata/",
+    "https://metadata.google.internal/",
+    "https://printer.local/",
+    "https://host.test/",
+    "https://host.invalid/",
+    "https://host.example/",
+    "https://host.onion/",
+    "https://1.0.0.127.in-addr.arpa/",
+    "https://a..com/",
+    "https://.com/",
+    "https://exa mple.com/",
+    "https://example.com%00.evil.com/",
+    "https://example.com%2f@127.0.0.1/",
+];
+
+#[test]
+fn hostile_urls_are_refused() {
+    let rules = Rules::new(false);
+    let admitted: Vec<_> =
+        HOSTILE.iter().filter(|text| Url::parse(text).is_ok_and(|url| rules.check(&url).is_ok())).collect();
+    assert!(HOSTILE.len() >= 60 && admitted.is_empty(), "{admitted:?}");
+}
+
+#[test]
+fn ordinary_urls_are_admitted() {
+    let rules = Rules::new(false);
+    for text in
+        ["https://plc.directory/did:plc:x", "https://bsky.social:443/?a=b#c", "https://BÜCHER.de", "https://a_b.co./"]
+    {
+        assert_eq!(rules.check(&url(text)), Ok(()), "{text}");
+    }
+}
+
+#[test]
+fn a_local_network_may_use_http_ports_and_addresses_but_no_credentials() {
+    let rules = Rules::new(true);
+    for text in ["http://localhost:2583/", "http://127.0.0.1:2582", "https://[::1]:8443/", "http://pds.test/"] {
+        assert_eq!(rules.check(&url(text)), Ok(()), "{text}");
+    }
+    for text in ["http://a:b@localhost/", "ftp://localhost/", "file:///etc/passwd"] {
+        assert!(rules.check(&url(text)).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn special_addresses_are_not_public() {
+    let special = [
+        "0.1.2.3",
+        "10.255.0.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.255.255.254",
+        "169.254.169.254",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.8",
+        "192.0.2.1",
+        "192.88.99.1",
+        "192.168.0.1",
+        "198.18.0.1",
+        "198.19.255.255",
+        "198.51.100.7",
+        "203.0.113.9",
+        "224.0.0.1",
+        "239.255.255.255",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::ffff:8.8.8.8",
+        "::ffff:10.0.0.1",
+        "::8.8.8.8",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b:1::8.8.8.8",
+        "100::1",
+        "2001::1",
+        "2001:2::1",
+        "2001:10::1",
+        "2001:db8::1",
+        "2002:a00:1::",
+        "2002:808:808::",
+        "3fff::1",
+        "5f00::1",
+        "fc00::1",
+        "fdff::1",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+        "4000::1",
+    ];
+    let public = [
+        "1.1.1.1",
+        "8.8.8.8",
+        "100.63.255.255",
+        "100.128.0.1",
+        "172.15.0.1",
+        "172.32.0.1",
+        "192.0.1.1",
+        "192.167.0.1",
+        "198.17.0.1",
+        "198.20.0.1",
+        "223.255.255.255",
+        "2606:4700::1111",
+        "2001:4860:4860::8888",
+        "2a00::1",
+        "64:ff9b::8.8.8.8",
+        "2001:200::1",
+    ];
+    for ip in special {
+        assert!(!is_public(ip.parse().unwrap()), "{ip} is special");
+    }
+    for ip in public {
+        assert!(is_public(ip.parse().unwrap()), "{ip} is public");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_wrapping_makes_a_private_address_public(bits: u32) {
+        let v4 = Ipv4Addr::from(bits);
+        let known = v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast()
+            || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified();
+        prop_assert!(!(known && is_public(v4.into())));
+        let [a, b] = [bits >> 16, bits & 0xffff].map(|half| u16::try_from(half).unwrap());
+        let mapped = [
+            v4.to_ipv6_mapped(),
+            v4.to_ipv6_compatible(),
+            Ipv6Addr::new(0x2002, a, b, 0, 0, 0, 0, 1),
+            Ipv6Addr::new(0x2001, 0, a, b, 0, 0, !a, !b),
+        ];
+        prop_assert!(mapped.iter().all(|ip| !is_public((*ip).into())));
+        let translated = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, a, b);
+        prop_assert_eq!(is_public(translated.into()), is_public(v4.into()));
+    }
+
+    #[test]
+    fn any_text_is_judged_without_panic(text in "\\PC{0,60}") {
+        for candidate in [text.clone(), format!("https://{text}/")] {
+            if let Ok(url) = Url::parse(&candidate)
+                && Rules::new(false).check(&url).is_ok()
+            {
+                prop_assert!(url.domain().is_some() && url.scheme() == "https" && url.port().is_none());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_of_a_private_address_is_refused() {
+    let dns = FakeDns::start(|_, _| Said::Addresses(vec![[127, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into()])).await;
+    let outbound = Outbound::new(settings(&dns, false)).unwrap();
+    let error = outbound.get("pds", &url("https://pds.innocent.com/")).await.unwrap_err();
+    assert!(has_no_address(&error), "{}", error.chain());
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_could_look_up_is_a_failure_not_an_absence() {
+    let dns = FakeDns::start(|_, kind| if kind == 1 { Said::Failure } else { Said::Nothing }).await;
+    let error = guarded(&dns).get("pds", &url("http://pds.innocent.com/")).await.unwrap_err();
+    assert!(matches!(error, Error::Upstream { .. }) && !has_no_address(&error), "{}", error.chain());
+}
+
+#[tokio::test]
+async fn of_several_addresses_only_the_public_ones_are_used() {
+    let (host, private) = FakeHost::pair(|_, _| response(200, "", "public")).await;
+    let dns = FakeDns::start(|_, _| Said::Addresses(vec![[127, 0, 0, 2].into(), [127, 0, 0, 1].into()])).await;
+    let answer = guarded(&dns).get("pds", &url(&format!("http://two.com:{}/", host.at.port()))).await.unwrap();
+    assert_eq!((answer.body.as_ref(), private.connections()), (&b"public"[..], 0));
+}
+
+#[tokio::test]
+async fn a_name_that_changes_its_mind_never_leads_to_the_private_address() {
+    let (host, private) = FakeHost::pair(|_, _| response(200, "", "public")).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let dns = FakeDns::start(move |_, kind| {
+        let first = kind != 1 || count.fetch_add(1, Ordering::SeqCst) == 0;
+        Said::Addresses(vec![IpAddr::from([127, 0, 0, if first { 1 } else { 2 }])])
+    })
+    .await;
+    let outbound = guarded(&dns);
+    let target = url(&format!("http://rebind.com:{}/", host.at.port()));
+    assert_eq!(outbound.get("pds", &target).await.unwrap().body.as_ref(), b"public");
+    for _ in 0..5 {
+        assert!(has_no_address(&outbound.get("pds", &target).await.unwrap_err()));
+    }
+    assert!(asked.load(Ordering::SeqCst) > 1);
+    assert_eq!((host.connections(), private.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn every_hop_of_a_redirect_is_checked() {
+    let (host, private) = FakeHost::pair(|port, path| {
+        let to = match path {
+            "/literal" => format!("http://127.0.0.2:{port}/"),
+            "/name" => format!("http://private.com:{port}/"),
+            "/scheme" => "file:///etc/passwd".to_owned(),
+            "/credentials" => format!("http://a:b@public.com:{port}/"),
+            "/ok" => "/end".to_owned(),
+            "/end" => return response(200, "", "end"),
+            _ => path.to_owned(),
+        };
+        response(302, &format!("location: {to}\r\n"), "")
+    })
+    .await;
+    let dns = FakeDns::start(|name, _| {
+        Said::Addresses(vec![IpAddr::from([127, 0, 0, if name == "private.com" { 2 } else { 1 }])])
+    })
+    .await;
+    let (outbound, port) = (guarded(&dns), host.at.port());
+    let get = |path: &str| {
+        let target = url(&format!("http://public.com:{port}/{path}"));
+        let outbound = outbound.clone();
+        async move { outbound.get("pds", &target).await }
+    };
+    for path in ["literal", "name", "scheme", "credentials"] {
+        assert!(matches!(get(path).await, Err(Error::Upstream { .. })), "{path}");
+    }
+    assert_eq!(get("ok").await.unwrap().body.as_ref(), b"end");
+    let before = host.connections();
+    assert!(matches!(get("loop").await, Err(Error::Upstream { .. })));
+    assert_eq!(host.connections() - before, MAX_REDIRECTS + 1);
+    assert_eq!(private.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_long_answer_is_cut_off_whether_it_says_so_or_not() {
+    let host = FakeHost::start("127.0.0.1:0", |path| match path {
+        "/fits" => response(200, "", &"x".repeat(10_000)),
+        "/says" => response(200, "", &"x".repeat(10_001)),
+        _ => format!("HTTP/1.1 200 X\r\nconnection: close\r\n\r\n{}", "x".repeat(200_000)),
+    })
+    .await;
+    let dns = FakeDns::start(|_, _| Said::Nothing).await;
+    let outbound = local(&dns);
+    let base = url(&format!("http://localhost:{}/", host.at.port()));
+    assert_eq!(outbound.get("pds", &base.join("/fits").unwrap()).await.unwrap().body.len(), 10_000);
+    for path in ["/says", "/silent"] {
+        assert!(is_too_large(&outbound.get("pds", &base.join(path).unwrap()).await.unwrap_err()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_url_and_a_busy_host_have_their_own_errors() {
+    let host = FakeHost::start("127.0.0.1:0", |path| match path {
+        "/gone" => response(410, "", "tombstone"),
+        _ => response(429, "retry-after: 17\r\n", ""),
+    })
+    .await;
+    let dns = FakeDns::start(|_, _| Said::Nothing).await;
+    let base = url(&format!("http://localhost:{}/", host.at.port()));
+    let refused = Outbound::new(settings(&dns, false)).unwrap().get("pds", &base).await.unwrap_err();
+    assert_eq!(refused.reason(), "URL_REFUSED");
+    let busy = local(&dns).get("pds", &base).await.unwrap_err();
+    assert!(matches!(busy, Error::RateLimited { retry_after } if retry_after == Duration::from_secs(17)));
+    assert_eq!(local(&dns).get("pds", &base.join("/gone").unwrap()).await.unwrap().status, 410);
+}
+
+#[test]
+fn a_pause_is_read_in_every_form_and_bounded() {
+    let pause = |name: &'static str, value: &str| {
+        pause(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
+    };
+    let now = Clock::system().now();
+    let soon = pause("ratelimit-reset", &(now.timestamp() + 100).to_string());
+    let date = pause("retry-after", &(now + chrono::TimeDelta::seconds(100)).to_rfc2822());
+    for pause in [soon, date] {
+        assert!((90..=100).contains(&pause.as_secs()), "{pause:?}");
+    }
+    assert_eq!(pause("ratelimit-reset", "12"), Duration::from_secs(12));
+    assert_eq!(pause("retry-after", "-5"), Duration::from_secs(1));
+    assert_eq!(pause("retry-after", "999999999999"), MAX_PAUSE);
+    assert_eq!(pause("retry-after", "soon"), PAUSE);
+}
+
+#[tokio::test]
+async fn text_records_that_do_not_exist_are_none_and_failures_are_failures() {
+    let dns = FakeDns::start(|name, _| match name {
+        "_atproto.alice.com" => Said::Texts(vec!["did=did:plc:a".into(), "other".into()]),
+        "_atproto.broken.com" => Said::Failure,
+        "_atproto.empty.com" => Said::Texts(vec![]),
+        _ => Said::Nothing,
+    })
+    .await;
+    let outbound = local(&dns);
+    assert_eq!(outbound.txt("_atproto.alice.com").await.unwrap(), ["did=did:plc:a", "other"]);
+    for absent in ["_atproto.empty.com", "_atproto.nobody.com", &format!("_atproto.{}com", "a.".repeat(130))] {
+        assert!(outbound.txt(absent).await.unwrap().is_empty(), "{absent}");
+    }
+    assert!(matches!(outbound.txt("_atproto.broken.com").await, Err(Error::Upstream { service: "dns", .. })));
+}

@@ -1,0 +1,138 @@
+//! The statements of the embedded queue.
+
+use chrono::{DateTime, Utc};
+use entities::queue_message as message;
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    Statement,
+    sea_query::Expr,
+};
+
+use super::{Delivery, Depth, LEASE, Message, Settlement};
+use crate::{error::Result, infra::db::lock};
+
+/// Rows of one INSERT: SQLite takes 32,766 values.
+const ROWS: usize = 2_000;
+
+pub(super) async fn insert(tx: &impl ConnectionTrait, messages: &[Message], now: DateTime<Utc>) -> Result<()> {
+    for chunk in messages.chunks(ROWS) {
+        let rows = chunk.iter().map(|message| message::ActiveModel {
+            id: NotSet,
+            partition_key: Set(message.key.clone()),
+            body: Set(message.body.clone()),
+            attempts: Set(0),
+            available_at: Set(now),
+            lease_owner: Set(None),
+            leased_until: Set(None),
+            enqueued_at: Set(now),
+        });
+        message::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// A cheap look before a transaction is opened.
+pub(super) async fn is_any_due(db: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<bool> {
+    let due = Condition::all()
+        .add(message::Column::AvailableAt.lte(now))
+        .add(message::Column::LeasedUntil.is_null().or(message::Column::LeasedUntil.lt(now)));
+    let found = message::Entity::find()
+        .select_only()
+        .column(message::Column::Id)
+        .filter(due)
+        .limit(1)
+        .into_tuple::<i64>()
+        .one(db)
+        .await?;
+    Ok(found.is_some())
+}
+
+pub(super) async fn lease(
+    tx: &impl ConnectionTrait,
+    owner: &str,
+    now: DateTime<Utc>,
+    limit: u64,
+) -> Result<Vec<Delivery>> {
+    // Two consumers must not look at the same time: each would miss what the other is about to take, and hand out a
+    // later message of the same key.
+    lock(tx, &["queue"]).await?;
+    // A message waits while an earlier one of its key is being worked on or waits for its retry.
+    let sql = "UPDATE queue_message SET lease_owner = $1, leased_until = $2 WHERE id IN (
+            SELECT m.id FROM queue_message AS m
+            WHERE m.available_at <= $3 AND (m.leased_until IS NULL OR m.leased_until < $3)
+              AND NOT EXISTS (
+                SELECT 1 FROM queue_message AS earlier
+                WHERE earlier.partition_key = m.partition_key AND earlier.id < m.id
+                  AND (earlier.leased_until >= $3 OR earlier.available_at > $3))
+            ORDER BY m.id LIMIT $4)
+        RETURNING id, partition_key, body, attempts";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let values = [owner.into(), (now + LEASE).into(), now.into(), limit.into()];
+    let rows = tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    let mut deliveries = rows
+        .iter()
+        .map(|row| {
+            Ok(Delivery {
+                id: row.try_get("", "id")?,
+                key: row.try_get("", "partition_key")?,
+                body: row.try_get("", "body")?,
+                attempts: row.try_get::<i32>("", "attempts")?.unsigned_abs(),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    deliveries.sort_unstable_by_key(|delivery| delivery.id);
+    Ok(deliveries)
+}
+
+pub(super) async fn settle(
+    tx: &impl ConnectionTrait,
+    owner: &str,
+    now: DateTime<Utc>,
+    settlements: &[(Delivery, Settlement)],
+) -> Result<()> {
+    let of = |wanted: fn(&Settlement) -> bool| {
+        settlements.iter().filter(|(_, s)| wanted(s)).map(|(delivery, _)| delivery.id).collect::<Vec<i64>>()
+    };
+    let mine = || message::Column::LeaseOwner.eq(owner);
+    let done = of(|s| matches!(s, Settlement::Ack));
+    for chunk in done.chunks(ROWS) {
+        // What is done is done, whoever holds it by now.
+        message::Entity::delete_many().filter(message::Column::Id.is_in(chunk.iter().copied())).exec(tx).await?;
+    }
+    let released = of(|s| matches!(s, Settlement::Release));
+    for chunk in released.chunks(ROWS) {
+        message::Entity::update_many()
+            .col_expr(message::Column::LeasedUntil, Expr::value(Option::<DateTime<Utc>>::None))
+            .filter(message::Column::Id.is_in(chunk.iter().copied()))
+            .filter(mine())
+            .exec(tx)
+            .await?;
+    }
+    for (delivery, settlement) in settlements {
+        let Settlement::Retry(pause) = settlement else { continue };
+        message::Entity::update_many()
+            .col_expr(message::Column::LeasedUntil, Expr::value(Option::<DateTime<Utc>>::None))
+            .col_expr(message::Column::AvailableAt, Expr::value(now + *pause))
+            .col_expr(message::Column::Attempts, Expr::col(message::Column::Attempts).add(1))
+            .filter(message::Column::Id.eq(delivery.id))
+            .filter(mine())
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn depth(db: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<Depth> {
+    let count = message::Entity::find()
+        .select_only()
+        .column_as(message::Column::Id.count(), "count")
+        .into_tuple::<i64>()
+        .one(db)
+        .await?;
+    let oldest = message::Entity::find().order_by_asc(message::Column::Id).one(db).await?;
+    Ok(Depth {
+        messages: count.unwrap_or_default().unsigned_abs(),
+        oldest: oldest.and_then(|m| (now - m.enqueued_at).to_std().ok()).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,5 @@
+//! Every integration test, in one binary.
+
+mod change_feed;
+mod house;
+mod support;
