@@ -4,12 +4,21 @@ use std::sync::Arc;
 
 use crate::{
     config::Config,
-    domain::{change::Feed, tenant::Tenant},
-    infra::{atproto::identity::Directory, clock::Clock, db::Db, http::Outbound},
+    domain::{
+        change::{Feed, FeedSettings},
+        tenant::Tenant,
+    },
+    error::Result,
+    infra::{
+        atproto::identity::{Directory, DirectorySettings},
+        clock::Clock,
+        db::{Db, DbSettings},
+        http::{Outbound, OutboundSettings},
+    },
 };
 
 /// The running program. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct App {
     /// Settings.
     pub config: Arc<Config>,
@@ -25,4 +34,37 @@ pub struct App {
     pub directory: Directory,
     /// Committed changes of events, live.
     pub changes: Feed,
+}
+
+impl App {
+    /// Connects to everything and brings the database's schema up to date, unless the configuration says not to.
+    pub async fn open(config: Config, clock: Clock) -> Result<Self> {
+        let db = connect(&config).await?;
+        if config.database.migrate {
+            db.migrate().await?;
+        }
+        let tenant = Tenant::default(db.read()).await?;
+        let outbound = Outbound::new(OutboundSettings {
+            allow_private: config.network.allow_private,
+            dns_server: config.network.dns_server,
+            timeout: config.network.timeout(),
+            ..OutboundSettings::default()
+        })?;
+        let plc_url = config.network.plc_url.clone();
+        Ok(Self {
+            directory: Directory::new(outbound.clone(), DirectorySettings { plc_url }),
+            changes: Feed::new(db.clone(), tenant, FeedSettings::default()),
+            config: Arc::new(config),
+            db,
+            clock,
+            tenant,
+            outbound,
+        })
+    }
+}
+
+/// Connects to the configured database; its schema is left alone.
+pub async fn connect(config: &Config) -> Result<Db> {
+    let settings = DbSettings { url: config.database.url.clone(), max_connections: config.database.max_connections };
+    Db::connect(&settings).await
 }

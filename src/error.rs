@@ -48,10 +48,10 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
-    /// A part of our own system is away.
+    /// A part of our own system is away: the database, the listener, or the process itself, which is ending.
     #[error("use the {service}")]
     Unavailable {
-        /// `database`, `queue` or `shutdown`.
+        /// Which part; a closed set, usable as a metric label.
         service: &'static str,
         /// The cause.
         #[source]

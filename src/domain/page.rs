@@ -7,42 +7,26 @@
 //! Invariant: walking a list forwards or backwards, in pages of any sizes, gives each row that stays put exactly once
 //! and in the same order.
 
+mod slice;
+
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Datelike, Utc};
-use data_encoding::BASE64URL_NOPAD;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait, Select,
     sea_query::{self, Expr, ExprTrait, Func, Query, SelectStatement, Value, WindowStatement},
 };
 
+pub use self::slice::{Position, Slice, Wanted};
+use self::slice::{decode_cursor, encode_cursor};
 use crate::error::{Error, Result};
 
 /// Totals are exact up to here; one more stands for all that are larger.
 pub const MAX_TOTAL: u64 = 10_000;
-
-/// Where a row stands in an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Position {
-    /// Value of the sort column: microseconds since 1970, or a number; none where the row has none.
-    pub key: Option<i64>,
-    /// Id of the row.
-    pub id: i64,
-}
-
-/// Which part of a list is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slice {
-    /// Most rows, at least one.
-    pub size: u64,
-    /// Take them from the end.
-    pub backward: bool,
-    /// Only rows behind this position.
-    pub after: Option<Position>,
-    /// Only rows before this position.
-    pub before: Option<Position>,
-}
 
 /// Part of a list.
 #[derive(Clone, Debug)]
@@ -87,34 +71,20 @@ pub(crate) struct Group<E: EntityTrait> {
     pub(crate) of: fn(&E::Model) -> i64,
 }
 
-/// Length of an encoded position: tag, whether there is a key, key, id.
-const CURSOR_BYTES: usize = 1 + 1 + 8 + 8;
-
-/// The opaque text of a position.
-pub fn encode_cursor(tag: u8, position: Position) -> String {
-    let mut bytes = Vec::with_capacity(CURSOR_BYTES);
-    bytes.extend([tag, u8::from(position.key.is_some())]);
-    bytes.extend(position.key.unwrap_or_default().to_be_bytes());
-    bytes.extend(position.id.to_be_bytes());
-    BASE64URL_NOPAD.encode(&bytes)
-}
-
 impl<E: EntityTrait> Order<E> {
-    /// Reads a cursor. `field` is the argument that held it.
+    /// The part of the list that somebody asks for; `max` is the largest page.
     ///
-    /// Errors: [`Error::Invalid`] with `CURSOR_INVALID`, also for a cursor of another order.
-    pub(crate) fn decode_cursor(&self, text: &str, field: &'static str) -> Result<Position> {
-        let refused = || Error::invalid(field, "CURSOR_INVALID", "this is no cursor of a list in this order");
-        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| refused())?;
-        let [tag, keyed @ (0 | 1), rest @ ..] = bytes.as_slice() else { return Err(refused()) };
-        let (key, id) = rest.split_first_chunk::<8>().ok_or_else(refused)?;
-        let id = i64::from_be_bytes(id.try_into().map_err(|_| refused())?);
-        let key = i64::from_be_bytes(*key);
-        let is_canonical = *keyed == 1 || (key == 0 && self.nullable);
-        if *tag != self.tag || !is_canonical || (*keyed == 1 && self.value(key).is_none()) {
-            return Err(refused());
-        }
-        Ok(Position { key: (*keyed == 1).then_some(key), id })
+    /// Errors: [`Error::Invalid`] naming the argument that is out of range or was made for another order.
+    pub(crate) fn slice(&self, wanted: &Wanted, max: u32) -> Result<Slice> {
+        let (size, backward) = wanted.size(max)?;
+        let read = |text: &Option<String>, field| text.as_ref().map(|text| self.decode_cursor(text, field)).transpose();
+        Ok(Slice { size, backward, after: read(&wanted.after, "after")?, before: read(&wanted.before, "before")? })
+    }
+
+    fn decode_cursor(&self, text: &str, field: &'static str) -> Result<Position> {
+        decode_cursor(self.tag, text)
+            .filter(|position| position.key.map_or(self.nullable, |key| self.value(key).is_some()))
+            .ok_or_else(|| Error::invalid(field, "CURSOR_INVALID", "this is no cursor of a list in this order"))
     }
 
     /// The opaque text of a row's position.

@@ -15,8 +15,7 @@ impl Tenant {
     /// The tenant that everything belongs to until others are made.
     pub async fn default(db: &impl ConnectionTrait) -> Result<Self> {
         let row = tenant::Entity::find().order_by_asc(tenant::Column::Id).one(db).await?;
-        row.map(|row| Self { id: row.id })
-            .ok_or_else(|| Error::NotFound { what: "tenant", key: "default".into() })
+        row.map(|row| Self { id: row.id }).ok_or_else(|| Error::NotFound { what: "tenant", key: "default".into() })
     }
 
     /// Value of the `tenant_id` columns.

@@ -15,13 +15,16 @@ use std::{
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+    ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
     sea_query::{Expr, ExprTrait, ValueType, extension::postgres::PgFunc},
 };
 use tracing::debug;
 
 use crate::error::{Error, Result, is_transient};
+
+/// A running transaction.
+pub type Tx = Arc<DatabaseTransaction>;
 
 /// How often a transaction is run again after a deadlock or a serialisation failure.
 const TRIES: u32 = 6;
@@ -69,7 +72,13 @@ impl Db {
 
     /// Runs `work` in one transaction, and again from the start when the database had to break it off in favour of
     /// another one. `work` may therefore run several times: it must do nothing that a rollback does not undo.
-    pub async fn transact<T>(&self, work: impl AsyncFn(&DatabaseTransaction) -> Result<T>) -> Result<T> {
+    ///
+    /// The transaction is handed over as a shared handle instead of a reference, because a closure over a reference makes
+    /// a future that the compiler cannot prove to be `Send`. It must not be kept.
+    pub async fn transact<T, F>(&self, work: impl Fn(Tx) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -84,12 +93,22 @@ impl Db {
         }
     }
 
-    async fn attempt<T>(&self, work: &impl AsyncFn(&DatabaseTransaction) -> Result<T>) -> Result<T> {
-        let options =
-            TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    async fn attempt<T, F>(&self, work: &impl Fn(Tx) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..Default::default()
+        };
         let options = if self.backend() == DbBackend::Sqlite { options } else { TransactionOptions::default() };
         let tx = self.writer.begin_with_options(options).await?;
-        match work(&tx).await {
+        let tx = Arc::new(tx);
+        let outcome = work(Arc::clone(&tx)).await;
+        // Dropped while somebody keeps it, the transaction is rolled back.
+        let tx =
+            Arc::into_inner(tx).ok_or_else(|| Error::bug(anyhow::anyhow!("a transaction outlived its closure")))?;
+        match outcome {
             Ok(value) => {
                 tx.commit().await?;
                 Ok(value)

@@ -1,1 +1,168 @@
-//! (being written)
+//! Reads the streams and fills the queue. The cursor of a stream moves only when the queue has everything before it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use metrics::{counter, gauge};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::pause;
+use crate::{
+    app::App,
+    config::Start as First,
+    domain::{
+        account::identity,
+        ingest::{cursor, line, resync},
+        source::COLLECTIONS,
+    },
+    error::Result,
+    infra::{
+        atproto::stream::{Dialect, Endpoint, Frame, Item, Start, StreamSettings, Wanted, follow},
+        queue::{Message, Queue},
+    },
+};
+
+/// Items that wait for the queue; a full buffer stops reading, which the server then notices.
+const BUFFER: usize = 2_000;
+/// Items of one publication.
+const BATCH: usize = 500;
+/// DIDs that are remembered as known.
+const KNOWN: usize = 100_000;
+
+/// Runs until the token is cancelled.
+pub async fn run(app: App, queue: Queue, shutdown: CancellationToken) -> Result<()> {
+    let mut starts = Vec::new();
+    for endpoint in &app.config.streams.endpoints {
+        let endpoint: Endpoint = endpoint.parse()?;
+        let stored = cursor::load(app.db.read(), &endpoint.to_string()).await?;
+        let first = (app.config.streams.start == First::Oldest).then(|| oldest(&endpoint));
+        starts.push(Start { endpoint, cursor: stored.or(first) });
+    }
+    if starts.is_empty() {
+        info!("no stream is configured: nothing is read from the network");
+        shutdown.cancelled().await;
+        return Ok(());
+    }
+    let names = starts.iter().map(|start| start.endpoint.to_string()).collect();
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let settings = StreamSettings { stall_after: app.config.streams.stall(), ..StreamSettings::default() };
+    let publisher = Publisher { app, queue, names, known: HashSet::new() };
+    // When reading ends, the sender is dropped and the publisher ends after the last item.
+    let reading = follow(starts, Wanted::new(COLLECTIONS), settings, sender, shutdown.clone());
+    let (read, ()) = tokio::join!(reading, publisher.run(receiver, &shutdown));
+    read
+}
+
+/// The position that asks for everything a stream still has.
+fn oldest(endpoint: &Endpoint) -> i64 {
+    match endpoint.dialect() {
+        // Jetstream takes nought for "now".
+        Dialect::Jetstream => 1,
+        Dialect::Firehose => 0,
+    }
+}
+
+/// Messages of one DID keep their order, except that reading its repository again, which takes long, holds nothing up.
+fn message(did: &str, body: String) -> Message {
+    let key = if resync::is_request(&body) { format!("resync {did}") } else { did.to_owned() };
+    Message { key, body }
+}
+
+struct Publisher {
+    app: App,
+    queue: Queue,
+    /// Addresses of the endpoints, as keys of their cursors.
+    names: Vec<String>,
+    /// DIDs that the database knows, so that not every record asks again.
+    known: HashSet<String>,
+}
+
+impl Publisher {
+    async fn run(mut self, mut items: mpsc::Receiver<Item>, shutdown: &CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while items.recv_many(&mut batch, BATCH).await > 0 {
+            let mut failures = 0;
+            while let Err(error) = self.publish(&batch).await {
+                failures += 1;
+                if failures == 1 {
+                    warn!(error = error.chain(), "the queue takes nothing; reading pauses until it does");
+                }
+                // What was not published is read again: the cursor has not moved.
+                if shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await.is_none() {
+                    return;
+                }
+            }
+            batch.clear();
+        }
+    }
+
+    async fn publish(&mut self, batch: &[Item]) -> Result<()> {
+        let now = self.app.clock.now();
+        self.learn(batch).await?;
+        let mut messages = Vec::new();
+        let mut positions = BTreeMap::new();
+        for item in batch {
+            match item {
+                Item::Frame(frame) => {
+                    if frame.commit_collection.is_some() || self.known.contains(&frame.did) {
+                        messages.push(message(&frame.did, frame.json.clone()));
+                    }
+                    positions.insert(frame.endpoint, frame.cursor);
+                }
+                Item::Passed { endpoint, cursor } => {
+                    positions.insert(*endpoint, *cursor);
+                }
+                Item::Gap { endpoint } => {
+                    let dids = identity::all(self.app.db.read()).await?;
+                    let (endpoint, repositories) = (self.name(*endpoint), dids.len());
+                    warn!(endpoint, repositories, "the stream has a gap: all known repositories are read again");
+                    messages.extend(dids.iter().map(|did| message(did, line::of_resync(did, now))));
+                }
+            }
+        }
+        counter!("gateway_queue_published_total").increment(messages.len() as u64);
+        self.queue.publish(messages).await?;
+        for (endpoint, position) in positions {
+            let name = &self.name(endpoint).to_owned();
+            self.app.db.transact(|tx| async move { cursor::save(&*tx, name, position, now).await }).await?;
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; the lag shows in its upper digits")]
+            gauge!("gateway_stream_cursor", "endpoint" => name.clone()).set(position as f64);
+        }
+        Ok(())
+    }
+
+    fn name(&self, endpoint: usize) -> &str {
+        self.names.get(endpoint).map_or("", String::as_str)
+    }
+
+    /// Finds out which DIDs are known. The author of a wanted record is known from now on, before the record is in the
+    /// queue: an account event that follows at once is then not taken for a stranger's.
+    async fn learn(&mut self, batch: &[Item]) -> Result<()> {
+        if self.known.len() > KNOWN {
+            self.known.clear();
+        }
+        let frames = || batch.iter().filter_map(|item| if let Item::Frame(frame) = item { Some(frame) } else { None });
+        let unknown = |wanted: fn(&Frame) -> bool| {
+            let dids: HashSet<&String> =
+                frames().filter(|f| wanted(f)).map(|f| &f.did).filter(|did| !self.known.contains(*did)).collect();
+            dids.into_iter().cloned().collect::<Vec<String>>()
+        };
+        let mut authors = unknown(|frame| frame.commit_collection.is_some());
+        let others = unknown(|frame| frame.commit_collection.is_none());
+        if !authors.is_empty() {
+            authors.sort_unstable();
+            let now = self.app.clock.now();
+            self.app
+                .db
+                .transact(|tx| {
+                    let authors = &authors;
+                    async move { identity::note(&*tx, authors, now).await }
+                })
+                .await?;
+        }
+        let others = if others.is_empty() { Vec::new() } else { identity::known(self.app.db.read(), others).await? };
+        self.known.extend(authors.into_iter().chain(others));
+        Ok(())
+    }
+}

@@ -1,1 +1,97 @@
-//! (being written)
+//! The whole program: starts the roles, waits for a signal or a failure, and lets everything finish.
+
+use std::collections::BTreeSet;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Role, firehose, process, sweep};
+use crate::{
+    api,
+    app::App,
+    error::{Error, Result},
+    infra::queue::Queue,
+    telemetry,
+};
+
+/// Runs the roles until SIGTERM, SIGINT, or the end of one of them, and then for as long as they need to finish, at most
+/// the configured grace.
+pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) -> Result<()> {
+    let shutdown = CancellationToken::new();
+    let queue = Queue::new(app.db.clone(), app.clock.clone());
+    let mut tasks = JoinSet::new();
+    for role in roles {
+        let (app, queue, token) = (app.clone(), queue.clone(), shutdown.clone());
+        match role {
+            Role::Api => {
+                // Bound before anything else happens: a taken port is told at once.
+                let listener = bind(&app).await?;
+                tasks.spawn(app.changes.clone().run(token.clone()));
+                tasks.spawn(named("api", serve(app, listener, metrics.clone(), token)));
+            }
+            Role::Firehose => drop(tasks.spawn(named("firehose", firehose::run(app, queue, token)))),
+            Role::Process => drop(tasks.spawn(named("process", process::run(app, queue, token)))),
+            Role::Sweep => drop(tasks.spawn(named("sweep", sweep::run(app, queue, token)))),
+        }
+    }
+    tasks.spawn(telemetry::keep_up(metrics, shutdown.clone()));
+    let failure = tokio::select! {
+        () = signalled() => None,
+        ended = tasks.join_next() => Some(ended),
+    };
+    shutdown.cancel();
+    let grace = app.config.http.shutdown_grace();
+    if tokio::time::timeout(grace, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        warn!("not everything finished within {} s; leaving", grace.as_secs());
+    }
+    match failure {
+        None => Ok(()),
+        Some(Some(Err(panic))) => Err(Error::bug(panic)),
+        Some(_) => Err(Error::bug(anyhow::anyhow!("a role ended by itself; the log says why"))),
+    }
+}
+
+/// Logs how a role ended: nobody else sees it.
+async fn named(role: &'static str, run: impl Future<Output = Result<()>>) {
+    match run.await {
+        Ok(()) => info!(role, "ended"),
+        Err(error) => tracing::error!(role, error = error.chain(), "a role failed"),
+    }
+}
+
+async fn bind(app: &App) -> Result<TcpListener> {
+    let listen = app.config.http.listen;
+    let failed = |source| Error::Unavailable { service: "listener", source };
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| failed(anyhow::Error::new(error).context(format!("listen on {listen}"))))?;
+    let address = listener.local_addr().map_err(|error| failed(error.into()))?;
+    info!(%address, "GraphQL at http://{address}/graphql, GraphiQL at http://{address}/graphiql");
+    Ok(listener)
+}
+
+async fn serve(app: App, listener: TcpListener, metrics: PrometheusHandle, shutdown: CancellationToken) -> Result<()> {
+    let router = api::http::router(&app, metrics, shutdown.clone())?;
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+        .map_err(|source| Error::Unavailable { service: "listener", source: source.into() })
+}
+
+async fn signalled() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        warn!("signals cannot be watched; only a failure ends the process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: finishing"),
+        _ = interrupt.recv() => info!("SIGINT: finishing"),
+    }
+}

@@ -1,6 +1,9 @@
 //! What a resolver finds in its context: the app, and the loaders of the request.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::anyhow;
 use async_graphql::Context;
@@ -11,7 +14,6 @@ use crate::{app::App, error::Error};
 /// The loaders that a request, or one delivery of a subscription, shares. Put into the data of every request.
 ///
 /// A subscription calls [`RequestLoaders::renew`] before each delivery, so that nothing it shows is older than that.
-#[derive(Debug)]
 pub struct RequestLoaders {
     app: App,
     current: Mutex<Loaders>,
@@ -30,6 +32,12 @@ impl RequestLoaders {
 
     fn current(&self) -> Loaders {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for RequestLoaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestLoaders")
     }
 }
 

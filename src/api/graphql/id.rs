@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn one_row_has_one_identifier() {
-        for text in ["event:01", "event:+1", "event: 1", "event:1:1", "event", "thing:1", "event:99999999999999999999"] {
+        for text in ["event:01", "event:+1", "event: 1", "event:1:1", "event", "thing:1", "event:99999999999999999999"]
+        {
             assert!(decode(&ID(BASE64URL_NOPAD.encode(text.as_bytes())), "id").is_err(), "{text}");
         }
     }

@@ -151,10 +151,7 @@ impl<K: Clone + Eq + Hash, V: Clone + Default> BatchFn<K, Result<V, Failure>> fo
     }
 }
 
-fn edge<K, V>(
-    source: &Source,
-    run: fn(Source, Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>>>,
-) -> Edge<K, V>
+fn edge<K, V>(source: &Source, run: fn(Source, Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>>>) -> Edge<K, V>
 where
     K: Clone + fmt::Debug + Eq + Hash,
     V: Clone + Default,
@@ -184,9 +181,9 @@ async fn load_rsvps_of(from: Source, keys: Vec<RsvpsOf>) -> Result<HashMap<Rsvps
     let mut loaded = HashMap::new();
     for ((status, slice), ids) in kinds {
         let pages = rsvp::of_events(from.db.read(), from.tenant, ids, &status, &slice).await?;
-        loaded.extend(pages.into_iter().map(|(event, page)| {
-            (RsvpsOf { event, status: status.clone(), slice }, Arc::new(page))
-        }));
+        loaded.extend(
+            pages.into_iter().map(|(event, page)| (RsvpsOf { event, status: status.clone(), slice }, Arc::new(page))),
+        );
     }
     Ok(loaded)
 }

@@ -1,3 +1,97 @@
-//! (being written)
+//! The GraphQL schema: types for what the domain finds, and resolvers that translate. No rule lives here.
+//!
+//! Conventions: non-null means that it cannot fail, and whatever can is a [`Fallible`](error::Fallible); lists are
+//! connections with keyset cursors; what many objects of a level need is batched by [`loaders`]; every name has a
+//! description. `schema.graphql` is printed from here.
+
+mod account;
+mod context;
+mod directives;
+mod error;
+mod event;
+mod filter;
 pub(crate) mod guard;
+mod id;
+mod loaders;
+mod location;
+mod page;
+mod query;
+mod record;
+mod rsvp;
+mod scalars;
+mod service;
+mod sets;
 pub(crate) mod transport;
+
+use async_graphql::{Data, EmptyMutation, EmptySubscription as Subscription, SDLExportOptions};
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{context::RequestLoaders, query::Query};
+use self::{
+    guard::{Guard, Limits},
+    transport::{Endpoint, Origins, RequestInfo, Settings},
+};
+use crate::{app::App, error::Result};
+
+/// The executable schema.
+///
+/// Every request needs [`RequestLoaders`] in its data, made for it alone.
+pub type Schema = async_graphql::Schema<Query, EmptyMutation, Subscription>;
+
+/// How deep the library may walk into a document; our own guard has bounded it before.
+const RECURSION: usize = 64;
+
+/// The schema over a running program.
+pub fn schema(app: &App) -> Schema {
+    let mut builder = build().data(app.clone());
+    if !app.config.graphql.introspection {
+        // A suggestion would tell what introspection does not.
+        builder = builder.disable_introspection().disable_suggestions();
+    }
+    builder.finish()
+}
+
+/// `/graphql`, in all its transports. When the token is cancelled, sockets and streams are closed.
+pub(crate) fn router(app: &App, shutdown: CancellationToken) -> Result<Router> {
+    let config = &app.config;
+    let limits = Limits {
+        max_depth: config.graphql.max_depth as u64,
+        max_cost: config.graphql.max_cost,
+        max_aliases: config.graphql.max_aliases as u64,
+        max_root_fields: config.graphql.max_root_fields as u64,
+        max_tokens: config.graphql.max_tokens,
+        max_page_size: config.graphql.max_page_size.into(),
+        max_body_bytes: config.http.max_body_bytes,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        origins: Origins { allowed: config.http.allowed_origins.clone() },
+        max_sockets: config.graphql.max_sockets,
+        socket_operations: config.graphql.socket_operations,
+        ..Settings::default()
+    };
+    let attach = {
+        let app = app.clone();
+        move |_: &RequestInfo| {
+            let mut data = Data::default();
+            data.insert(RequestLoaders::new(&app));
+            data
+        }
+    };
+    let endpoint = Endpoint::new(schema(app), Guard::new(&sdl(), limits)?, attach, settings, shutdown);
+    Ok(transport::router(endpoint))
+}
+
+/// The schema as text; needs no running program.
+pub fn sdl() -> String {
+    let options = SDLExportOptions::new().include_specified_by().prefer_single_line_descriptions().use_space_ident();
+    build().finish().sdl_with_options(options)
+}
+
+fn build() -> async_graphql::SchemaBuilder<Query, EmptyMutation, Subscription> {
+    Schema::build(Query::default(), EmptyMutation, Subscription)
+        .register_output_type::<query::Node>()
+        .register_output_type::<account::Account>()
+        .limit_recursive_depth(RECURSION)
+}

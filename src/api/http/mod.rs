@@ -1,1 +1,41 @@
-//! (being written)
+//! Plain HTTP: GraphiQL, the schema's text, health, metrics. GraphQL itself is served by `api/graphql/transport`.
+
+mod assets;
+mod health;
+mod problem;
+
+use axum::{
+    Router,
+    http::header,
+    response::{IntoResponse, Redirect},
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+
+use super::graphql;
+use crate::{app::App, error::Result};
+
+/// Everything that the process serves.
+pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken) -> Result<Router> {
+    let pages = Router::new()
+        .route("/schema.graphql", get(schema))
+        .merge(if app.config.graphql.graphiql { assets::router() } else { Router::new() })
+        // Bodies that are worth it; streams and sockets of /graphql are left alone.
+        .layer(CompressionLayer::new());
+    let home = if app.config.graphql.graphiql { "/graphiql" } else { "/schema.graphql" };
+    Ok(Router::new()
+        .route("/", get(move || async move { Redirect::temporary(home) }))
+        .merge(pages)
+        .merge(health::router(app.clone(), shutdown.clone()))
+        .route("/metrics", get(move || async move { metrics.render() }))
+        .merge(graphql::router(app, shutdown)?)
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(CatchPanicLayer::custom(problem::panicked)))
+}
+
+async fn schema() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/graphql; charset=utf-8")], graphql::sdl())
+}

@@ -8,7 +8,8 @@ use entities::{
     sets::{AccountStatus, HandleStatus},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, OnConflict},
 };
 
@@ -100,6 +101,11 @@ pub async fn known(db: &impl ConnectionTrait, dids: Vec<String>) -> Result<Vec<S
         .all(db)
         .await?;
     Ok(known)
+}
+
+/// Every account that is known.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<String>> {
+    Ok(identity::Entity::find().select_only().column(identity::Column::Did).into_tuple().all(db).await?)
 }
 
 /// How these accounts stand; those that are not known are left out.

@@ -69,7 +69,10 @@ async fn take_due(app: &App) -> Result<Vec<identity::Model>> {
         .await?;
     let dids: Vec<String> = due.iter().map(|held| held.did.clone()).collect();
     if !dids.is_empty() {
-        app.db.transact(async |tx| super::identity::put_off(tx, dids.clone(), now + UNDER_WAY).await).await?;
+        let dids = &dids;
+        app.db
+            .transact(|tx| async move { super::identity::put_off(&*tx, dids.clone(), now + UNDER_WAY).await })
+            .await?;
     }
     Ok(due)
 }
@@ -120,9 +123,11 @@ async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) ->
         updated_at: Set(now),
         ..Default::default()
     };
+    let row = &row;
     let told = app
         .db
-        .transact(async |tx| {
+        .transact(|tx| async move {
+            let tx = &*tx;
             row.clone().update(tx).await?;
             if !is_new_name {
                 return Ok(0);
@@ -159,9 +164,10 @@ async fn put_off(app: &App, held: &identity::Model) -> Result<()> {
         check_attempts: Set(attempts),
         ..Default::default()
     };
+    let row = &row;
     app.db
-        .transact(async |tx| {
-            row.clone().update(tx).await?;
+        .transact(|tx| async move {
+            row.clone().update(&*tx).await?;
             Ok(())
         })
         .await

@@ -14,8 +14,8 @@ use entities::{
     user,
 };
 
-pub(crate) use self::query::{ids_of, shadow_order};
 pub use self::query::{ShadowFilter, by_ids, count_shadows, dids_of, find_shadow, shadows};
+pub(crate) use self::query::{ids_of, shadow_order};
 
 /// A way to name an account of the network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -145,7 +145,8 @@ fn visible_shadows(tenant: Tenant, filter: &ShadowFilter) -> Select<user::Entity
     };
     let inactive = Condition::all().add(identity::Column::AccountStatus.ne(AccountStatus::Active));
     // Spelt like the condition of the partial index.
-    let mut select = tenant.users().filter(user::Column::IsShadowAccount.into_expr()).filter(Expr::not_exists(network(inactive)));
+    let mut select =
+        tenant.users().filter(user::Column::IsShadowAccount.into_expr()).filter(Expr::not_exists(network(inactive)));
     if let Some(range) = filter.created_at {
         select = select.filter(range.condition(user::Column::CreatedAt));
     }

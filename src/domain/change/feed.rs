@@ -162,14 +162,13 @@ impl Feed {
                 *position = None;
                 return Ok(());
             }
-            let mut at = match *position {
-                Some(at) => at,
-                None => {
-                    let head = log::head(db.read(), *tenant).await?.id();
-                    // Who has come before this moment sees whether it missed something.
-                    self.send(Step { from: head, to: head, change: None });
-                    head
-                }
+            let mut at = if let Some(at) = *position {
+                at
+            } else {
+                let head = log::head(db.read(), *tenant).await?.id();
+                // Who has come before this moment sees whether it missed something.
+                self.send(Step { from: head, to: head, change: None });
+                head
             };
             let rows = log::following(db.read(), *tenant, at, BATCH).await?;
             let more = rows.len() as u64 == BATCH;

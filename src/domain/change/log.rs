@@ -3,14 +3,10 @@
 //! How far the old end has been cut is kept beside the log, under a name in the table of stream positions: whether a
 //! cursor is too old cannot be told from the rows alone, because ids have holes where nothing was ever deleted.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use entities::{
-    change, event,
-    sets::{EventStatus, EventVisibility},
-    stream_cursor,
-};
+use chrono::{DateTime, Utc};
+use entities::{change, event, stream_cursor};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::OnConflict,
@@ -18,9 +14,9 @@ use sea_orm::{
 
 use super::{Change, Cursor, Filter, cursor::invalid};
 use crate::{
-    domain::tenant::Tenant,
+    domain::{event::listed, tenant::Tenant},
     error::{Error, Result},
-    infra::db,
+    infra::db::{among, lock},
 };
 
 /// How many ids one statement looks at: a filter that hits nothing must not walk through the whole log at once.
@@ -76,7 +72,7 @@ pub async fn page(
             .changes()
             .filter(change::Column::Id.gt(at))
             .filter(change::Column::Id.lte(stop))
-            .filter(filter.condition())
+            .filter(filter.condition(db.get_database_backend()))
             .order_by_asc(change::Column::Id)
             .limit(missing as u64)
             .all(db)
@@ -108,8 +104,8 @@ pub async fn head(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Cursor> {
 /// Deletes changes that were committed more than `keep` ago, a few thousand at a time: again, until it returns nought.
 /// Cursors before the cut then answer `CURSOR_EXPIRED`. An old change behind a younger one waits for that one, because
 /// only a whole beginning of the log can be cut. To be called in a transaction.
-pub async fn cut(tx: &impl ConnectionTrait, tenant: Tenant, now: DateTime<Utc>, keep: TimeDelta) -> Result<u64> {
-    db::lock(tx, &[name(tenant)]).await?;
+pub async fn cut(tx: &impl ConnectionTrait, tenant: Tenant, now: DateTime<Utc>, keep: Duration) -> Result<u64> {
+    lock(tx, &[name(tenant)]).await?;
     let rows: Vec<(i64, DateTime<Utc>)> = tenant
         .changes()
         .select_only()
@@ -119,7 +115,9 @@ pub async fn cut(tx: &impl ConnectionTrait, tenant: Tenant, now: DateTime<Utc>, 
         .into_tuple()
         .all(tx)
         .await?;
-    let old = rows.iter().take_while(|(_, ingested_at)| now.signed_duration_since(ingested_at) > keep);
+    // What lies in the future has no age.
+    let is_old = |at: DateTime<Utc>| now.signed_duration_since(at).to_std().is_ok_and(|age| age > keep);
+    let old = rows.iter().take_while(|(_, ingested_at)| is_old(*ingested_at));
     let Some(last) = old.last().map(|(id, _)| *id) else { return Ok(0) };
     let mark = stream_cursor::ActiveModel { endpoint: Set(name(tenant)), position: Set(last), updated_at: Set(now) };
     stream_cursor::Entity::insert(mark)
@@ -138,7 +136,7 @@ pub async fn cut(tx: &impl ConnectionTrait, tenant: Tenant, now: DateTime<Utc>, 
     Ok(deleted.rows_affected)
 }
 
-/// Hangs the events on their changes, with one statement: those that everybody may see now.
+/// Hangs the events on their changes, with one statement: those that are listed now.
 pub async fn with_events(
     db: &impl ConnectionTrait,
     tenant: Tenant,
@@ -149,14 +147,8 @@ pub async fn with_events(
     ids.dedup();
     let mut events = HashMap::new();
     if !ids.is_empty() {
-        let found = tenant
-            .events()
-            .filter(event::Column::Id.is_in(ids))
-            .filter(event::Column::IsHidden.eq(false))
-            .filter(event::Column::Visibility.eq(EventVisibility::Public))
-            .filter(event::Column::Status.ne(EventStatus::Draft))
-            .all(db)
-            .await?;
+        let wanted = among(db.get_database_backend(), event::Column::Id, ids);
+        let found = listed(tenant).filter(wanted).all(db).await?;
         events.extend(found.into_iter().map(|event| (event.id, Arc::new(event))));
     }
     Ok(rows.into_iter().map(|row| Arc::new(Change { event: events.get(&row.event_id).cloned(), row })).collect())

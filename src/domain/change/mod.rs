@@ -21,7 +21,7 @@ use entities::{change, event};
 pub use self::{
     cursor::Cursor,
     feed::{Feed, FeedSettings},
-    filter::{Circle, Filter, Span},
+    filter::Filter,
     log::{Page, cut, head, page, with_events},
     write::{Entry, LOCK, append},
 };
@@ -31,7 +31,7 @@ pub use self::{
 pub struct Change {
     /// The row of the log.
     pub row: change::Model,
-    /// The event as it was when the change was read; none when it is gone or not for everybody's eyes.
+    /// The event as it was when the change was read; none when it is gone or not listed.
     pub event: Option<Arc<event::Model>>,
 }
 

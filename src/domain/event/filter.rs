@@ -57,7 +57,8 @@ impl Filter {
         for word in &self.words {
             all = all.add(event::Column::SearchText.into_expr().like(containing(word)));
         }
-        let organizers = self.organizers.as_deref().map(|actors| actors_condition(backend, tenant, actors)).transpose()?;
+        let organizers =
+            self.organizers.as_deref().map(|actors| actors_condition(backend, tenant, actors)).transpose()?;
         Ok(all
             .add_option(self.starts_at.map(|range| range.condition(event::Column::StartsAt)))
             .add_option(self.updated_at.map(|range| range.condition(event::Column::UpdatedAt)))

@@ -76,9 +76,7 @@ impl GeoRadius {
     /// The same on the columns of `event`; events without a known point are outside.
     pub(crate) fn condition(&self) -> Condition {
         use event::Column::{Latitude, SphereX, SphereY, SphereZ};
-        let square = |column: event::Column, at: f64| {
-            column.into_expr().sub(at).mul(column.into_expr().sub(at))
-        };
+        let square = |column: event::Column, at: f64| column.into_expr().sub(at).mul(column.into_expr().sub(at));
         let [x, y, z] = self.centre;
         let chord = square(SphereX, x).add(square(SphereY, y)).add(square(SphereZ, z));
         Condition::all()
@@ -97,8 +95,8 @@ mod tests {
     /// The haversine formula, as the books have it.
     fn haversine(a: (f64, f64), b: (f64, f64)) -> f64 {
         let (dlat, dlon) = ((b.0 - a.0).to_radians(), (b.1 - a.1).to_radians());
-        let h = (dlat / 2.0).sin().powi(2)
-            + a.0.to_radians().cos() * b.0.to_radians().cos() * (dlon / 2.0).sin().powi(2);
+        let h =
+            (dlat / 2.0).sin().powi(2) + a.0.to_radians().cos() * b.0.to_radians().cos() * (dlon / 2.0).sin().powi(2);
         2.0 * EARTH_RADIUS_METERS * h.sqrt().clamp(0.0, 1.0).asin()
     }
 

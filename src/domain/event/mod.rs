@@ -9,11 +9,9 @@ mod query;
 pub(crate) mod slug;
 pub mod write;
 
+pub(crate) use self::query::order;
 pub use self::{
     filter::{Filter, MAX_ACTORS, MAX_WORDS, fold_search, search_words},
     geo::{EARTH_RADIUS_METERS, GeoRadius, MAX_RADIUS_METERS, sphere},
-    query::{
-        Key, Sort, SortField, by_ids, count, count_of_organizers, find, list, listed, of_organizers, reachable,
-    },
+    query::{Key, Sort, SortField, by_ids, count, count_of_organizers, find, list, listed, of_organizers, reachable},
 };
-pub(crate) use self::query::order;

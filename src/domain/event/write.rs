@@ -43,7 +43,12 @@ pub struct Origin<'a> {
 }
 
 /// The row that a draft becomes. `held` is the row that it replaces: key, slug, counts and first sight stay.
-pub fn project(draft: &EventDraft, origin: &Origin<'_>, held: Option<&event::Model>, now: DateTime<Utc>) -> event::Model {
+pub fn project(
+    draft: &EventDraft,
+    origin: &Origin<'_>,
+    held: Option<&event::Model>,
+    now: DateTime<Utc>,
+) -> event::Model {
     let sphere = draft.point.map(|(latitude, longitude)| geo::sphere(latitude, longitude));
     let ingested_at = held.map_or(now, |held| held.ingested_at);
     let [slug, _] = slug::candidates(&draft.name, origin.uri);
@@ -122,8 +127,7 @@ pub async fn by_uri(
     if uris.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows =
-        tenant.events().filter(among(db.get_database_backend(), event::Column::RecordUri, uris)).all(db).await?;
+    let rows = tenant.events().filter(among(db.get_database_backend(), event::Column::RecordUri, uris)).all(db).await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.record_uri.clone()?, row))).collect())
 }
 

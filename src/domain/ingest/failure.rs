@@ -13,8 +13,13 @@ use sea_orm::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::pipeline::{Outcome, Parked, submit};
-use crate::{app::App, error::Result};
+pub use entities::ingest_Model;
+
+use super::pipeline::{Outcome, Parked, Stage, submit};
+use crate::{
+    app::App,
+    error::{Error, Result},
+};
 
 /// Bytes of a payload that are kept; a longer one is cut, since it was parked for its size.
 const PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
@@ -33,11 +38,7 @@ pub struct Selection {
 }
 
 /// Puts messages aside. One that is parked already only counts another attempt; one that was discarded stays so.
-pub(super) async fn park(
-    tx: &impl ConnectionTrait,
-    now: DateTime<Utc>,
-    messages: &[(&String, &Parked)],
-) -> Result<()> {
+pub(super) async fn park(tx: &impl ConnectionTrait, now: DateTime<Utc>, messages: &[(&String, &Parked)]) -> Result<()> {
     // A batch may hold the same message twice, and one statement may touch a row only once.
     let mut rows = BTreeMap::new();
     for (body, parked) in messages {
@@ -84,8 +85,15 @@ pub(super) async fn park(
     Ok(())
 }
 
+/// Parks a message that was tried too often, or that nobody can act on.
+pub async fn give_up(app: &App, body: &String, error: &Error) -> Result<()> {
+    let parked = Parked::at(Stage::Fetch, error.reason(), error.chain());
+    let parked = &parked;
+    app.db.transact(|tx| async move { park(&*tx, app.clock.now(), &[(body, parked)]).await }).await
+}
+
 /// Parked messages, oldest first.
-pub async fn list(app: &App, selection: &Selection, limit: u64) -> Result<Vec<failure::Model>> {
+pub async fn list(app: &App, selection: &Selection, limit: u64) -> Result<Vec<Model>> {
     let mut query = failure::Entity::find().filter(failure::Column::State.eq(FailureState::Parked));
     if !selection.ids.is_empty() {
         query = query.filter(failure::Column::Id.is_in(selection.ids.iter().copied()));
@@ -100,7 +108,7 @@ pub async fn list(app: &App, selection: &Selection, limit: u64) -> Result<Vec<fa
 }
 
 /// Sends a parked message through the pipeline again. It leaves the list when it is applied or overtaken by now.
-pub async fn retry(app: &App, parked: &failure::Model) -> Result<Outcome> {
+pub async fn retry(app: &App, parked: &Model) -> Result<Outcome> {
     let outcomes = submit(app, std::slice::from_ref(&parked.payload)).await?;
     let outcome = outcomes.into_iter().next().unwrap_or(Outcome::Unchanged);
     if !matches!(outcome, Outcome::Parked(_)) {
@@ -110,19 +118,19 @@ pub async fn retry(app: &App, parked: &failure::Model) -> Result<Outcome> {
 }
 
 /// Gives a parked message up. The row stays, so that the same message does not come back.
-pub async fn discard(app: &App, parked: &failure::Model) -> Result<()> {
+pub async fn discard(app: &App, parked: &Model) -> Result<()> {
     close(app, parked.id, FailureState::Discarded).await
 }
 
 async fn close(app: &App, id: i64, state: FailureState) -> Result<()> {
     let now = app.clock.now();
     app.db
-        .transact(async |tx| {
+        .transact(|tx| async move {
             failure::Entity::update_many()
                 .col_expr(failure::Column::State, Expr::value(state.as_str()))
                 .col_expr(failure::Column::ResolvedAt, Expr::value(now))
                 .filter(failure::Column::Id.eq(id))
-                .exec(tx)
+                .exec(&*tx)
                 .await?;
             Ok(())
         })

@@ -93,13 +93,26 @@ pub struct Resync<'a> {
 
 /// Writes the line of a record that was read from a repository.
 pub fn of_record(did: &str, at: DateTime<Utc>, commit: CommitLine<'_>) -> String {
-    written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "commit", commit: Some(commit), account: None })
+    written(&OwnLine {
+        did,
+        time_us: at.timestamp_micros(),
+        kind: "commit",
+        commit: Some(commit),
+        account: None,
+        resync: None,
+    })
 }
 
 /// Writes the line of an account whose host was asked for its status.
 pub fn of_account(did: &str, active: bool, status: Option<&str>, at: DateTime<Utc>) -> String {
     let account = Some(AccountLine { active, status, time: at.to_rfc3339_opts(SecondsFormat::Micros, true) });
-    written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "account", commit: None, account })
+    written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "account", commit: None, account, resync: None })
+}
+
+/// Writes the line that asks for a repository to be read again, after a gap in a stream.
+pub fn of_resync(did: &str, at: DateTime<Utc>) -> String {
+    let resync = Some(ResyncLine { reason: "gap" });
+    written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "resync", commit: None, account: None, resync })
 }
 
 fn written(line: &OwnLine<'_>) -> String {
@@ -135,6 +148,11 @@ struct AccountLine<'a> {
 }
 
 #[derive(Serialize)]
+struct ResyncLine {
+    reason: &'static str,
+}
+
+#[derive(Serialize)]
 struct OwnLine<'a> {
     did: &'a str,
     time_us: i64,
@@ -143,4 +161,6 @@ struct OwnLine<'a> {
     commit: Option<CommitLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<AccountLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resync: Option<ResyncLine>,
 }

@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: network calls. What must be fetched is fetched by [`resync`] before it enters.
 
+pub mod cursor;
 pub mod failure;
 pub mod line;
 mod pipeline;

@@ -23,6 +23,8 @@ pub enum Stage {
     Map,
     /// To the tables.
     Persist,
+    /// From a repository that has to be read again.
+    Fetch,
 }
 
 impl Stage {
@@ -34,6 +36,7 @@ impl Stage {
             Self::Attribute => "attribute",
             Self::Map => "map",
             Self::Persist => "persist",
+            Self::Fetch => "fetch",
         }
     }
 }
@@ -80,7 +83,8 @@ pub async fn submit(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
 async fn isolate(app: &App, batch: &[String], error: Error) -> Result<Vec<Outcome>> {
     if let [message] = batch {
         let parked = Parked::at(Stage::Persist, error.reason(), error.chain());
-        app.db.transact(async |tx| super::failure::park(tx, app.clock.now(), &[(message, &parked)]).await).await?;
+        let refused = &[(message, &parked)];
+        app.db.transact(|tx| async move { super::failure::park(&*tx, app.clock.now(), refused).await }).await?;
         return Ok(vec![Outcome::Parked(parked)]);
     }
     let (first, second) = batch.split_at(batch.len() / 2);

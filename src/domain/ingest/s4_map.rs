@@ -20,7 +20,9 @@ pub(super) enum Mapped {
     Record(RecordChange),
     Account(AccountChange),
     /// The identity of this DID may have changed: ask the directory again.
-    Identity { did: String },
+    Identity {
+        did: String,
+    },
     Nothing,
 }
 
@@ -91,7 +93,9 @@ fn map_record(did: Did, source: Source, commit: &Commit<'_>, occurred_at: DateTi
     };
     let version = match (&*commit.operation, commit.record) {
         ("delete", _) => None,
-        ("create" | "update", None) => return refuse("RECORD_MISSING", "a record that is written comes with its content"),
+        ("create" | "update", None) => {
+            return refuse("RECORD_MISSING", "a record that is written comes with its content");
+        }
         ("create" | "update", Some(record)) => {
             if commit.cid.as_deref().is_some_and(|cid| Cid::parse(cid).is_err()) {
                 return refuse("CID_MALFORMED", "the content identifier breaks its grammar");

@@ -88,10 +88,7 @@ pub(super) enum Deduped {
     Refused(Parked),
 }
 
-pub(super) async fn dedupe(
-    db: &impl ConnectionTrait,
-    batch: Vec<Result<Mapped, Parked>>,
-) -> Result<Vec<Deduped>> {
+pub(super) async fn dedupe(db: &impl ConnectionTrait, batch: Vec<Result<Mapped, Parked>>) -> Result<Vec<Deduped>> {
     let uris = batch.iter().filter_map(|mapped| match mapped {
         Ok(Mapped::Record(change)) => Some(change.uri.as_str()),
         _ => None,

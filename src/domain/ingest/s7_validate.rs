@@ -2,11 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    s4_map::Mapped,
-    s5_dedupe::Deduped,
-    s6_route::Routed,
-};
+use super::{s4_map::Mapped, s5_dedupe::Deduped, s6_route::Routed};
 use crate::domain::{
     source::{Draft, EventDraft},
     tenant::Tenant,

@@ -18,7 +18,8 @@ pub(super) fn notify(app: &App, persisted: Persisted) {
             Effect::Applied => "applied",
             Effect::Unchanged => "unchanged",
             Effect::Parked(parked) => {
-                counter!("gateway_ingest_parked_total", "stage" => parked.stage.as_str(), "code" => parked.code).increment(1);
+                counter!("gateway_ingest_parked_total", "stage" => parked.stage.as_str(), "code" => parked.code)
+                    .increment(1);
                 "parked"
             }
         };

@@ -120,8 +120,7 @@ pub async fn of_events(
     if !status.is_empty() {
         select = select.filter(event_attendee::Column::Status.is_in(status.iter().copied()));
     }
-    let group =
-        Group::<event_attendee::Entity> { column: event_attendee::Column::EventId, of: |row| row.event_id };
+    let group = Group::<event_attendee::Entity> { column: event_attendee::Column::EventId, of: |row| row.event_id };
     order().page_of_each(db, select, &group, slice).await
 }
 

@@ -67,7 +67,8 @@ impl<'a> Reader<'a> {
         let value = self.field(name)?;
         let text = value.as_str().unwrap_or_default();
         let token = text.rsplit('#').next().unwrap_or(text);
-        let folded: String = token.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+        let folded: String =
+            token.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
         let found = known.iter().find(|(name, _)| *name == folded).map(|(_, member)| *member);
         // Only the full token is what the lexicon asks for.
         if found.is_none() || !text.contains('#') || token != folded {

@@ -83,8 +83,8 @@ impl Queue {
         if messages.is_empty() {
             return Ok(());
         }
-        let now = self.clock.now();
-        self.db.transact(async |tx| embedded::insert(tx, &messages, now).await).await?;
+        let (now, messages) = (self.clock.now(), &messages);
+        self.db.transact(|tx| async move { embedded::insert(&*tx, messages, now).await }).await?;
         self.bell.notify_one();
         Ok(())
     }
@@ -95,13 +95,13 @@ impl Queue {
         if !embedded::is_any_due(self.db.read(), now).await? {
             return Ok(Vec::new());
         }
-        self.db.transact(async |tx| embedded::lease(tx, &self.owner, now, limit).await).await
+        self.db.transact(|tx| async move { embedded::lease(&*tx, &self.owner, now, limit).await }).await
     }
 
     /// Ends deliveries. One whose lease has run out and that another consumer has taken is left to it.
     pub async fn settle(&self, settlements: Vec<(Delivery, Settlement)>) -> Result<()> {
-        let now = self.clock.now();
-        self.db.transact(async |tx| embedded::settle(tx, &self.owner, now, &settlements).await).await
+        let (now, settlements) = (self.clock.now(), &settlements);
+        self.db.transact(|tx| async move { embedded::settle(&*tx, &self.owner, now, settlements).await }).await
     }
 
     /// Returns when there may be something to receive.

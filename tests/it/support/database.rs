@@ -9,7 +9,7 @@ use gateway::{
     domain::tenant::Tenant,
     infra::db::{Db, DbSettings},
 };
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use url::Url;
@@ -33,8 +33,13 @@ pub(crate) struct TestDb {
 #[derive(Debug)]
 enum Place {
     /// The folder goes with the value.
-    Sqlite { _folder: TempDir },
-    Postgres { server: Url, name: String },
+    Sqlite {
+        _folder: TempDir,
+    },
+    Postgres {
+        server: Url,
+        name: String,
+    },
 }
 
 impl TestDb {
@@ -105,7 +110,8 @@ async fn template(server: &Url) -> String {
     let admin = administer(server).await;
     admin.execute_unprepared("SELECT pg_advisory_lock(hashtext('gw_template'))").await.unwrap();
     let found = format!("SELECT 1 FROM pg_database WHERE datname = '{name}'");
-    if admin.query_one_raw(sea_orm::Statement::from_string(admin.get_database_backend(), found)).await.unwrap().is_none() {
+    let found = Statement::from_string(DbBackend::Postgres, found);
+    if admin.query_one_raw(found).await.unwrap().is_none() {
         // Under another name until it is whole: a test may be killed at any moment.
         let draft = format!("gw_draft_{}", Uuid::now_v7().simple());
         admin.execute_unprepared(&format!(r#"CREATE DATABASE "{draft}""#)).await.unwrap();

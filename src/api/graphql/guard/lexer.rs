@@ -166,8 +166,7 @@ fn is_word(byte: u8) -> bool {
 
 /// Line and column, from 1, of a byte offset.
 fn position(text: &str, offset: usize) -> Pos {
-    let before = text.as_bytes().get(..offset).unwrap_or_default();
-    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
-    let column = before.get(line_start..).map_or(0, |line| String::from_utf8_lossy(line).chars().count());
-    Pos { line: 1 + before.iter().filter(|b| **b == b'\n').count(), column: column + 1 }
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    Pos { line: 1 + before.matches('\n').count(), column: 1 + line.chars().count() }
 }

@@ -85,7 +85,7 @@ pub(crate) struct Settings {
     pub(crate) write_timeout: Duration,
     /// Time for the whole body of a request.
     pub(crate) body_timeout: Duration,
-    /// Time between signs of life that are sent. A socket that is silent for three of them is closed.
+    /// Time between signs of life that are sent. A socket that leaves three of them unanswered is closed.
     pub(crate) keepalive: Duration,
     /// Answer as the newest draft of GraphQL over HTTP wants: 422 for documents that don't fit, 294 for partial success.
     pub(crate) draft_statuses: bool,
@@ -181,6 +181,6 @@ pub(crate) fn describe_metrics() {
     describe_gauge!(SUBSCRIPTIONS, "Running subscriptions");
     describe_counter!(
         CLOSED,
-        "Closed WebSockets by close code; `slow` for readers that were cut off, `gone` for lost ones"
+        "Closed WebSockets by close code; `left` by the client, `gone` without a word, `slow` for readers cut off"
     );
 }

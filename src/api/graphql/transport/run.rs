@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_graphql::{Executor, Request, Response, parser::types::OperationType};
+use axum::http::header;
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use metrics::{counter, gauge, histogram};
 
@@ -25,6 +26,15 @@ impl<E: Executor> Endpoint<E> {
         let prepared = catch_unwind(AssertUnwindSafe(|| -> Result<_, Refusal> {
             let Parameters { query, operation_name, variables, extensions } = parameters;
             let checked = self.inner.guard.check(&query, operation_name.as_deref(), &variables)?;
+            tracing::debug!(
+                operation = checked.operation_name,
+                cost = checked.cost,
+                depth = checked.depth,
+                transport = ?info.transport,
+                user_agent = ?info.headers.get(header::USER_AGENT),
+                init_payload = info.init.is_some(),
+                "a GraphQL operation passed the guard"
+            );
             let mut request = Request::new(query).variables(variables);
             request.operation_name = checked.operation_name;
             request.extensions = extensions;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use entities::{event, event_attendee as attendee, sets::SourceType, source_record as record, sets::Verdict};
+use entities::{event, event_attendee as attendee, sets::SourceType, sets::Verdict, source_record as record};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use super::Work;
@@ -40,8 +40,7 @@ impl Work {
         let people: BTreeSet<String> = newest.keys().chain(&changed).map(|(_, did)| did.clone()).collect();
         self.learn(tx, people.clone()).await?;
         let answering: BTreeSet<String> = newest.keys().map(|(_, did)| did.clone()).collect();
-        let mut accounts =
-            shadow::find_or_create(tx, self.tenant, answering.into_iter().collect(), self.now).await?;
+        let mut accounts = shadow::find_or_create(tx, self.tenant, answering.into_iter().collect(), self.now).await?;
         self.persisted.shadows += accounts.created;
         let rest: Vec<String> = people.into_iter().filter(|did| !accounts.ids.contains_key(did)).collect();
         accounts.ids.extend(shadow::find(tx, self.tenant, rest).await?);

@@ -68,15 +68,11 @@ pub(super) async fn persist(app: &App, bodies: &[String], batch: Validated) -> R
         return Ok(known);
     }
     let now = app.clock.now();
-    app.db.transact(async |tx| run(tx, bodies, &batch, now).await).await
+    let batch = &batch;
+    app.db.transact(|tx| async move { run(&tx, bodies, batch, now).await }).await
 }
 
-async fn run(
-    tx: &DatabaseTransaction,
-    bodies: &[String],
-    batch: &Validated,
-    now: DateTime<Utc>,
-) -> Result<Persisted> {
+async fn run(tx: &DatabaseTransaction, bodies: &[String], batch: &Validated, now: DateTime<Utc>) -> Result<Persisted> {
     let mut work = Work::begin(tx, batch, now).await?;
     let effects = batch.messages.iter().map(|message| work.take(message)).collect();
     work.persisted.effects = effects;

@@ -59,7 +59,10 @@ impl Touched {
 
     /// URIs of the events that were not there before.
     pub(super) fn appeared(&self) -> impl Iterator<Item = &str> {
-        self.events.values().filter(|pair| pair.before.is_none()).filter_map(|pair| pair.after.as_ref()?.record_uri.as_deref())
+        self.events
+            .values()
+            .filter(|pair| pair.before.is_none())
+            .filter_map(|pair| pair.after.as_ref()?.record_uri.as_deref())
     }
 
     /// Counts answers again and writes the log. Returns how many rows the log has got.

@@ -83,7 +83,8 @@ fn place(reader: &mut Reader<'_>, entry: &Value) -> Option<(Location, Option<Pre
             _ => Some(point(reader, name, coordinates(entry), Precision::Foursquare)),
         },
         "community.lexicon.location.hthree" => {
-            let cell = entry.get("value").and_then(Value::as_str).and_then(|text| CellIndex::from_str(text.trim()).ok());
+            let cell =
+                entry.get("value").and_then(Value::as_str).and_then(|text| CellIndex::from_str(text.trim()).ok());
             let centre = cell.map(LatLng::from).map(|centre| (centre.lat(), centre.lng()));
             Some(point(reader, name, centre, Precision::Cell))
         }

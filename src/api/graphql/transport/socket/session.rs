@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinError, JoinSet},
-    time::{Duration, Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
+    time::{Duration, Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 
 use super::message::{Heard, Said};
@@ -30,11 +30,16 @@ use crate::api::graphql::{
 /// Time for the other side to answer a close.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Signs of life in a row that may stay without an answer.
+const UNANSWERED: u32 = 3;
+
 /// Why a socket ends.
 enum End {
     /// We say so, with a code and a reason of at most 123 bytes.
     Close(u16, &'static str),
-    /// The other side is gone, or said so.
+    /// The other side says so.
+    Left,
+    /// The other side is gone.
     Gone,
     /// The other side doesn't read.
     Slow,
@@ -79,18 +84,13 @@ impl<E: Executor> Session<E> {
         self.tasks.abort_all();
         let label = match &end {
             End::Close(code, _) => code.to_string(),
+            End::Left => "left".to_owned(),
             End::Gone => "gone".to_owned(),
             End::Slow => "slow".to_owned(),
         };
         counter!(CLOSED, "code" => label).increment(1);
-        if let End::Close(code, reason) = end {
-            let frame = CloseFrame { code, reason: reason.into() };
-            let farewell = async {
-                socket.send(Message::Close(Some(frame))).await.ok();
-                // Unread input would make the system reset the connection and drop the code on its way.
-                while let Some(Ok(_)) = socket.recv().await {}
-            };
-            timeout(FAREWELL, farewell).await.ok();
+        if matches!(end, End::Close(..) | End::Left) {
+            timeout(FAREWELL, farewell(socket, end)).await.ok();
         }
     }
 
@@ -101,12 +101,12 @@ impl<E: Executor> Session<E> {
         let init_deadline = Instant::now() + settings.init_timeout;
         let mut keepalive = interval_at(Instant::now() + settings.keepalive, settings.keepalive);
         keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard_at = Instant::now();
+        let mut unanswered = 0;
         loop {
             let step = tokio::select! {
                 () = endpoint.inner.shutdown.cancelled() => Err(End::Close(close_code::RESTART, "Service Restart")),
                 message = socket.recv() => {
-                    heard_at = Instant::now();
+                    unanswered = 0;
                     match self.hear(message, &queue) {
                         Ok(Some(text)) => self.write(socket, Message::Text(text.into())).await,
                         Ok(None) => Ok(()),
@@ -122,9 +122,10 @@ impl<E: Executor> Session<E> {
                     Err(End::Close(4408, "Connection initialisation timeout"))
                 }
                 _ = keepalive.tick() => {
-                    if heard_at.elapsed() > 3 * settings.keepalive {
+                    if unanswered == UNANSWERED {
                         Err(End::Gone)
                     } else {
+                        unanswered += 1;
                         self.write(socket, Message::Ping(bytes::Bytes::new())).await
                     }
                 }
@@ -153,7 +154,8 @@ impl<E: Executor> Session<E> {
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(Message::Binary(_))) => return Err(End::Close(4400, "message is not text")),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(None),
-            Some(Ok(Message::Close(_))) | None => return Err(End::Gone),
+            Some(Ok(Message::Close(_))) => return Err(End::Left),
+            None => return Err(End::Gone),
             Some(Err(error)) => return Err(unreadable(&error)),
         };
         let heard = Heard::parse(&text).map_err(|reason| End::Close(4400, reason))?;
@@ -237,6 +239,22 @@ impl<E: Executor> Session<E> {
             self.operations.remove(&result.id);
         }
         Some(result.text)
+    }
+}
+
+/// Says why the socket ends, and answers the other side's close.
+///
+/// Closing with unread input makes the system reset the connection and drop the code on its way, so what still comes is
+/// read. A message that cannot be read ends reading for good: then the other side is given the time to take the code.
+async fn farewell(mut socket: WebSocket, end: End) {
+    let mut readable = true;
+    if let End::Close(code, reason) = end {
+        readable = !matches!(code, close_code::SIZE | close_code::INVALID);
+        socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await.ok();
+    }
+    while let Some(Ok(_)) = socket.recv().await {}
+    if !readable {
+        sleep(FAREWELL).await;
     }
 }
 

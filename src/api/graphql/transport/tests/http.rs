@@ -119,7 +119,7 @@ async fn request_errors_have_no_data() {
             assert!(answer.get("data").is_none(), "{answer}");
         }
     }
-    let many = format!("{{{}}}", (0..15).map(|n| format!("unknown{n} ")).collect::<String>());
+    let many = format!("{{{}}}", (0..15).map(|n| format!("unknown{n}")).collect::<Vec<_>>().join(" "));
     let (_, answer) = ask(&bench, post(json!({"query": many}).to_string())).await;
     assert_eq!(answer["errors"].as_array().unwrap().len(), 10, "errors listed");
     let long = json!({"query": format!("{{hello(times:\"{}\")}}", "x".repeat(5_000))}).to_string();
