@@ -128,7 +128,12 @@ impl<E: EntityTrait> Order<E> {
     where
         E::Model: FromQueryResult,
     {
-        let statement = db.get_database_backend().build(&self.first_of_each(select, group, slice));
+        let parts = self.parts(slice);
+        if parts.is_empty() {
+            // The bounds exclude each other, and a condition of no parts would hold for every row.
+            return Ok(HashMap::new());
+        }
+        let statement = db.get_database_backend().build(&self.first_of_each(select, group, slice, parts));
         let mut groups: HashMap<i64, Vec<E::Model>> = HashMap::new();
         for row in E::Model::find_by_statement(statement).all(db).await? {
             groups.entry((group.of)(&row)).or_default().push(row);
@@ -136,7 +141,13 @@ impl<E: EntityTrait> Order<E> {
         Ok(groups.into_iter().map(|(key, rows)| (key, assemble(rows, slice))).collect())
     }
 
-    fn first_of_each(&self, select: Select<E>, group: &Group<E>, slice: &Slice) -> SelectStatement {
+    fn first_of_each(
+        &self,
+        select: Select<E>,
+        group: &Group<E>,
+        slice: &Slice,
+        parts: Vec<(bool, Condition)>,
+    ) -> SelectStatement {
         let direction = self.direction(slice);
         let mut window = WindowStatement::partition_by(group.column.as_column_ref());
         if self.nullable {
@@ -145,10 +156,7 @@ impl<E: EntityTrait> Order<E> {
         }
         sea_query::OrderedStatement::order_by_expr(&mut window, self.key.into_expr(), direction.clone());
         sea_query::OrderedStatement::order_by_expr(&mut window, self.id.into_expr(), direction);
-        let any = self.parts(slice).into_iter().fold(Condition::any(), |any, (keyed, condition)| {
-            let is_part = if keyed { self.key.is_not_null() } else { self.key.is_null() };
-            any.add(if self.nullable { Condition::all().add(is_part).add(condition) } else { condition })
-        });
+        let any = parts.into_iter().fold(Condition::any(), |any, (_, condition)| any.add(condition));
         let mut ranked = select.filter(any).into_query();
         ranked.expr_window_as(Func::cust("ROW_NUMBER"), window, "place_in_group");
         Query::select()

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -68,7 +67,7 @@ async fn look_up(app: &App) -> Result<Duration> {
 }
 
 async fn cut(app: &App) -> Result<Duration> {
-    let keep = TimeDelta::from_std(app.config.ingest.retention()).unwrap_or(TimeDelta::MAX);
+    let keep = app.config.ingest.retention();
     let now = app.clock.now();
     let cut = app.db.transact(|tx| async move { change::cut(&*tx, app.tenant, now, keep).await }).await?;
     Ok(if cut > 0 { Duration::ZERO } else { CUT })

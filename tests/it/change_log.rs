@@ -1,5 +1,7 @@
 //! Reading the change log: pages hold what their filter wants, and a cursor expires exactly when something is lost.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -29,23 +31,27 @@ async fn a_cursor_expires_exactly_when_changes_after_it_are_deleted() {
     on_each_database(async |test| {
         let (db, tenant) = (test.db.read(), test.tenant);
         let everything = Filter::default();
-        let (now, keep) = (instant(1_000_000), Duration::from_secs(86_400));
+        let (now, keep) = (instant(1_000_000), Duration::from_hours(24));
         let empty = head(db, tenant).await.unwrap();
 
         // A hole at the low end, where nothing was ever deleted: the very first cursor still holds.
         let undone = test
             .db
-            .transact(async |tx| {
-                row(tenant, 1).insert(tx).await?;
+            .transact(|tx| async move {
+                row(tenant, 1).insert(&*tx).await?;
                 Err::<(), _>(Error::invalid("test", "UNDONE", "so it was meant"))
             })
             .await;
         assert!(undone.is_err());
         let mut old = rows(tenant, 3);
-        old.iter_mut().for_each(|row| row.ingested_at = Set(now - keep - Duration::from_micros(1)));
+        for row in &mut old {
+            row.ingested_at = Set(now - keep - Duration::from_micros(1));
+        }
         let old = commit(&test.db, old).await.unwrap();
         let mut young = rows(tenant, 2);
-        young.iter_mut().for_each(|row| row.ingested_at = Set(now - keep));
+        for row in &mut young {
+            row.ingested_at = Set(now - keep);
+        }
         let young = commit(&test.db, young).await.unwrap();
         let ids = |page: Page| page.changes.iter().map(|row| row.id).collect::<Vec<_>>();
         let all: Vec<i64> = old.iter().chain(&young).copied().collect();
@@ -53,8 +59,8 @@ async fn a_cursor_expires_exactly_when_changes_after_it_are_deleted() {
         let cursors: Vec<Cursor> = whole.changes.iter().map(Cursor::of).collect();
         assert_eq!(ids(whole), all);
 
-        assert_eq!(test.db.transact(async |tx| cut(tx, tenant, now, keep).await).await.unwrap(), 3);
-        assert_eq!(test.db.transact(async |tx| cut(tx, tenant, now, keep).await).await.unwrap(), 0);
+        assert_eq!(test.db.transact(|tx| async move { cut(&*tx, tenant, now, keep).await }).await.unwrap(), 3);
+        assert_eq!(test.db.transact(|tx| async move { cut(&*tx, tenant, now, keep).await }).await.unwrap(), 0);
         for lost in [empty, cursors[0], cursors[1]] {
             let error = page(db, tenant, Some(lost), &everything, 100).await.unwrap_err();
             assert_eq!(error.reason(), "CURSOR_EXPIRED");
@@ -65,7 +71,7 @@ async fn a_cursor_expires_exactly_when_changes_after_it_are_deleted() {
 
         // An emptied log goes on where it ended.
         let later = now + keep;
-        assert_eq!(test.db.transact(async |tx| cut(tx, tenant, later, keep).await).await.unwrap(), 2);
+        assert_eq!(test.db.transact(|tx| async move { cut(&*tx, tenant, later, keep).await }).await.unwrap(), 2);
         let end = page(db, tenant, None, &everything, 100).await.unwrap();
         assert_eq!((end.changes.len(), end.end, end.has_more), (0, cursors[4], false));
         assert_eq!(head(db, tenant).await.unwrap(), cursors[4]);
@@ -76,7 +82,9 @@ async fn a_cursor_expires_exactly_when_changes_after_it_are_deleted() {
         let refused = feed.subscribe(everything.clone(), Some(cursors[0])).await;
         assert_eq!(refused.err().unwrap().reason(), "CURSOR_EXPIRED");
         let ahead = page(db, tenant, None, &everything, 100).await.unwrap().end;
-        test.db.transact(async |tx| Ok(change::Entity::delete_by_id(next[0]).exec(tx).await?)).await.unwrap();
+        let gone = change::Entity::delete_by_id(next[0]);
+        let gone = &gone;
+        test.db.transact(|tx| async move { Ok(gone.clone().exec(&*tx).await?) }).await.unwrap();
         let error = page(db, tenant, Some(ahead), &everything, 100).await.unwrap_err();
         assert_eq!(error.reason(), "CURSOR_INVALID");
     })

@@ -1,6 +1,9 @@
 //! Every integration test, in one binary.
 
+mod change_api;
 mod change_feed;
 mod change_log;
 mod house;
+mod reading;
+mod schema;
 mod support;

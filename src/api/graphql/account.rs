@@ -185,7 +185,7 @@ impl From<ShadowAccountFilter> for ShadowFilter {
 
 /// Entry points for reading accounts.
 #[derive(Debug, Default)]
-pub struct AccountQuery;
+pub(crate) struct AccountQuery;
 
 /// Entry points for reading accounts.
 #[Object]

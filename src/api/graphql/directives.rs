@@ -1,7 +1,5 @@
 //! Directives that describe fields; nothing executes them, but the guard reads `@cost` from the printed schema.
 
-#![expect(non_snake_case, unused_variables, reason = "a directive is a function of which only the signature counts")]
-
 use async_graphql::TypeDirective;
 
 /// Null appears here only together with an entry in `errors` (semantic nullability).

@@ -5,13 +5,16 @@
 //! description. `schema.graphql` is printed from here.
 
 mod account;
+mod change;
 mod context;
 mod directives;
 mod error;
 mod event;
+mod events;
 mod filter;
 pub(crate) mod guard;
 mod id;
+mod info;
 mod loaders;
 mod location;
 mod page;
@@ -19,15 +22,14 @@ mod query;
 mod record;
 mod rsvp;
 mod scalars;
-mod service;
 mod sets;
 pub(crate) mod transport;
 
-use async_graphql::{Data, EmptyMutation, EmptySubscription as Subscription, SDLExportOptions};
+use async_graphql::{Data, EmptyMutation, SDLExportOptions};
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{context::RequestLoaders, query::Query};
+pub use self::{change::Subscription, context::RequestLoaders, query::Query};
 use self::{
     guard::{Guard, Limits},
     transport::{Endpoint, Origins, RequestInfo, Settings},
@@ -53,6 +55,8 @@ pub fn schema(app: &App) -> Schema {
 }
 
 /// `/graphql`, in all its transports. When the token is cancelled, sockets and streams are closed.
+///
+/// Errors: [`Error::Bug`](crate::error::Error::Bug) if what the schema prints is no schema; a test holds that it is.
 pub(crate) fn router(app: &App, shutdown: CancellationToken) -> Result<Router> {
     let config = &app.config;
     let limits = Limits {
@@ -79,8 +83,8 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken) -> Result<Router> {
             data
         }
     };
-    let endpoint = Endpoint::new(schema(app), Guard::new(&sdl(), limits)?, attach, settings, shutdown);
-    Ok(transport::router(endpoint))
+    let guard = Guard::new(&sdl(), limits)?;
+    Ok(transport::router(Endpoint::new(schema(app), guard, attach, settings, shutdown)))
 }
 
 /// The schema as text; needs no running program.

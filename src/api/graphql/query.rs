@@ -5,13 +5,15 @@ use futures_util::future::join_all;
 
 use super::{
     account::{self, Account, AccountQuery, ShadowAccount, User},
+    change::ChangeQuery,
     context::Surroundings,
     directives::{cost, semanticNonNull},
     error::{Failure, Fallible},
-    event::{Event, EventQuery},
+    event::Event,
+    events::EventQuery,
     id::{self, Kind},
+    info::ServiceQuery,
     rsvp::{Rsvp, RsvpQuery},
-    service::ServiceQuery,
 };
 use crate::error::Error;
 
@@ -20,7 +22,7 @@ const MAX_NODES: usize = 100;
 
 /// Entry points for reading.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ServiceQuery);
+pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ChangeQuery, ServiceQuery);
 
 /// An object with a globally unique, opaque identifier.
 #[derive(Clone, Debug, Interface)]
@@ -38,7 +40,7 @@ pub(crate) enum Node {
 
 /// Entry points for reading objects by identifier.
 #[derive(Debug, Default)]
-pub struct NodeQuery;
+pub(crate) struct NodeQuery;
 
 /// Entry points for reading objects by identifier.
 #[Object]

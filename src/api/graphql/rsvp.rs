@@ -145,7 +145,7 @@ impl RsvpFilter {
 
 /// Entry points for reading RSVPs.
 #[derive(Debug, Default)]
-pub struct RsvpQuery;
+pub(crate) struct RsvpQuery;
 
 /// Entry points for reading RSVPs.
 #[Object]

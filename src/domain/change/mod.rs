@@ -5,8 +5,8 @@
 //! later. The [`Cursor`] is therefore the id. Ids have holes (rollbacks, other tenants); nothing counts on their absence.
 //!
 //! [`page`] reads the log, [`cut`] forgets its old end, and [`Feed`] follows its new end: one tail for each process, which
-//! fans out in memory to any number of subscribers. What is a change is decided where the event is written; [`append`] only keeps
-//! the order.
+//! fans out in memory to any number of subscribers. What is a change is decided where the event is written; [`append`]
+//! only keeps the order.
 
 mod cursor;
 mod feed;

@@ -110,7 +110,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_area_holds_what_haversine_says_is_near(
-            centre in points(), step in (-6.0..6.0, -6.0..6.0), meters in 1..=MAX_RADIUS_METERS, far in points(),
+            centre in points(), step in (-6.0_f64..6.0, -6.0_f64..6.0), meters in 1..=MAX_RADIUS_METERS, far in points(),
             near in any::<bool>(),
         ) {
             let turn = |degrees: f64| (degrees + 180.0).rem_euclid(360.0) - 180.0;
@@ -131,7 +131,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_out_of_range_is_accepted(latitude in -200.0..200.0, longitude in -400.0..400.0, meters: i32) {
+        fn nothing_out_of_range_is_accepted(latitude in -200.0_f64..200.0, longitude in -400.0_f64..400.0, meters: i32) {
             let expected = latitude.abs() <= 90.0 && longitude.abs() <= 180.0 && (1..=500_000).contains(&meters);
             prop_assert_eq!(GeoRadius::new(latitude, longitude, meters).is_ok(), expected);
         }

@@ -13,7 +13,7 @@ use sea_orm::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-pub use entities::ingest_Model;
+pub use entities::ingest_failure::Model;
 
 use super::pipeline::{Outcome, Parked, Stage, submit};
 use crate::{

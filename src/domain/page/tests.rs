@@ -50,7 +50,7 @@ fn event(number: i64, tenant: Tenant, users: &[i64], random: &mut fastrand::Rng)
         description: None,
         // Few values for many rows: ties everywhere. Some have fractions of a second, which text must not missort.
         starts_at: (random.u8(..5) > 0)
-            .then(|| instant(random.i64(0..40)) + chrono::TimeDelta::microseconds(random.i64(..3))),
+            .then(|| instant(random.i64(0..40)) + chrono::TimeDelta::microseconds(random.i64(0..3))),
         ends_at: None,
         time_zone: None,
         status: if random.u8(..10) == 0 { EventStatus::Draft } else { EventStatus::Scheduled },
@@ -103,17 +103,17 @@ async fn world() -> World {
                 }
                 .into_active_model()
             });
-            user::Entity::insert_many(people).exec(tx).await?;
-            let users: Vec<i64> = user::Entity::find().all(tx).await?.into_iter().map(|user| user.id).collect();
+            user::Entity::insert_many(people).exec(&*tx).await?;
+            let users: Vec<i64> = user::Entity::find().all(&*tx).await?.into_iter().map(|user| user.id).collect();
             let mut numbers = 0..EVENTS;
             while !numbers.is_empty() {
                 let rows = numbers.by_ref().take(500).map(|number| event::ActiveModel {
                     id: NotSet,
                     ..event(number, tenant, &users, &mut random).into_active_model()
                 });
-                event::Entity::insert_many(rows.collect::<Vec<_>>()).exec(tx).await?;
+                event::Entity::insert_many(rows.collect::<Vec<_>>()).exec(&*tx).await?;
             }
-            Ok((users, event::Entity::find().all(tx).await?))
+            Ok((users, event::Entity::find().all(&*tx).await?))
         })
         .await
         .unwrap();

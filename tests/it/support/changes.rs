@@ -1,5 +1,7 @@
 //! Changes and events, made the way the persist stage makes them.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use chrono::{DateTime, Utc};
 use entities::{
     change, event,
@@ -8,7 +10,7 @@ use entities::{
     user,
 };
 use gateway::{
-    domain::tenant::Tenant,
+    domain::{change::LOCK, tenant::Tenant},
     error::Result,
     infra::db::{Db, lock},
 };
@@ -20,9 +22,10 @@ use sea_orm::{
 
 /// Commits changes in one transaction; their ids, in order.
 pub(crate) async fn commit(db: &Db, rows: Vec<change::ActiveModel>) -> Result<Vec<i64>> {
-    db.transact(async |tx| {
-        lock(tx, &["change"]).await?;
-        let written = change::Entity::insert_many(rows.clone()).exec_with_returning(tx).await?;
+    let rows = &rows;
+    db.transact(|tx| async move {
+        lock(&*tx, &LOCK).await?;
+        let written = change::Entity::insert_many(rows.clone()).exec_with_returning(&*tx).await?;
         let mut ids: Vec<i64> = written.into_iter().map(|row| row.id).collect();
         ids.sort_unstable();
         Ok(ids)
@@ -62,8 +65,8 @@ pub(crate) fn row(tenant: Tenant, event_id: i64) -> change::ActiveModel {
 
 /// Writes an event with an organiser of its own; its id.
 pub(crate) async fn event(db: &Db, tenant: Tenant, slug: &str, with: impl Fn(&mut event::ActiveModel)) -> i64 {
-    let (tenant_id, now) = (tenant.id(), instant(0));
-    let stored = db.transact(async |tx| {
+    let (tenant_id, now, with) = (tenant.id(), instant(0), &with);
+    let stored = db.transact(|tx| async move {
         let organizer = user::ActiveModel {
             id: NotSet,
             tenant_id: Set(tenant_id),
@@ -75,7 +78,7 @@ pub(crate) async fn event(db: &Db, tenant: Tenant, slug: &str, with: impl Fn(&mu
         };
         let mut event = event::ActiveModel {
             tenant_id: Set(tenant_id),
-            user_id: Set(organizer.insert(tx).await?.id),
+            user_id: Set(organizer.insert(&*tx).await?.id),
             slug: Set(slug.to_owned()),
             name: Set(slug.to_owned()),
             status: Set(EventStatus::Scheduled),
@@ -95,7 +98,7 @@ pub(crate) async fn event(db: &Db, tenant: Tenant, slug: &str, with: impl Fn(&mu
             ..Default::default()
         };
         with(&mut event);
-        Ok(event.insert(tx).await?)
+        Ok(event.insert(&*tx).await?)
     });
     stored.await.unwrap().id
 }

@@ -2,6 +2,13 @@
 //! server on which databases may be made. Without the variable PostgreSQL is skipped, which is said, and is a failure
 //! when `CI` is `true`.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::{fmt::Write as _, panic::AssertUnwindSafe, path::Path};
 
 use futures_util::FutureExt;

@@ -99,7 +99,7 @@ async fn oldest(ctx: &Context<'_>) -> Result<Option<StreamCursor>, Failure> {
 
 /// Entry points for reading about the service.
 #[derive(Debug, Default)]
-pub struct ServiceQuery;
+pub(crate) struct ServiceQuery;
 
 /// Entry points for reading about the service.
 #[Object]

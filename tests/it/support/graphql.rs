@@ -1,0 +1,122 @@
+//! The API as its clients use it: queries over HTTP, subscriptions over a WebSocket.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest, http::HeaderValue},
+};
+
+use super::devnet::HTTP;
+
+/// Far more than anything that is waited for takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at something that will come about.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// One running program's API.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GraphQl {
+    address: SocketAddr,
+}
+
+impl GraphQl {
+    /// The API at an address.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// The data that a query gives; an error fails the test.
+    pub(crate) async fn query(&self, document: &str, variables: &Value) -> Value {
+        let body = json!({ "query": document, "variables": variables });
+        let answer = HTTP.post(format!("http://{}/graphql", self.address)).json(&body).send().await;
+        let answer = answer.expect("the gateway answers").json().await.expect("the answer is JSON");
+        data(answer)
+    }
+
+    /// Asks until the data are as they should be, and gives them; fails the test when that takes too long.
+    pub(crate) async fn eventually(
+        &self,
+        what: &str,
+        document: &str,
+        variables: &Value,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let began = Instant::now();
+        loop {
+            let data = self.query(document, variables).await;
+            if is_so(&data) {
+                return data;
+            }
+            assert!(began.elapsed() < PATIENCE, "{what}: not so within {PATIENCE:?}, but {data:#}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Starts a subscription on a socket of its own.
+    pub(crate) async fn subscribe(&self, document: &str, variables: &Value) -> Subscription {
+        let mut request = format!("ws://{}/graphql", self.address).into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
+        let (socket, _) = connect_async(request).await.expect("a WebSocket opens");
+        let mut subscription = Subscription { socket };
+        subscription.say(&json!({ "type": "connection_init" })).await;
+        assert_eq!(subscription.hear().await.expect("an answer")["type"], "connection_ack");
+        let payload = json!({ "query": document, "variables": variables });
+        subscription.say(&json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
+        subscription
+    }
+}
+
+/// One subscription, alone on its socket.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Subscription {
+    /// The next data; fails the test when none come.
+    pub(crate) async fn next(&mut self) -> Value {
+        self.next_or_end().await.expect("the subscription goes on")
+    }
+
+    /// The next data, or nothing when the connection is gone; fails the test when neither comes about.
+    pub(crate) async fn next_or_end(&mut self) -> Option<Value> {
+        let mut message = self.hear().await?;
+        assert_eq!(message["type"], "next", "the subscription ended with {message}");
+        Some(data(message["payload"].take()))
+    }
+
+    async fn say(&mut self, message: &Value) {
+        self.socket.send(Message::text(message.to_string())).await.expect("the socket is open");
+    }
+
+    /// The next message that says something.
+    async fn hear(&mut self) -> Option<Value> {
+        loop {
+            let message = timeout(PATIENCE, self.socket.next()).await.expect("something comes in time");
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    let message: Value = serde_json::from_str(&text).expect("messages are JSON");
+                    if message["type"] == "ping" {
+                        self.say(&json!({ "type": "pong" })).await;
+                    } else {
+                        return Some(message);
+                    }
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(_) | Err(_)) | None => return None,
+            }
+        }
+    }
+}
+
+fn data(mut answer: Value) -> Value {
+    assert!(answer.get("errors").is_none(), "{answer:#}");
+    answer["data"].take()
+}
