@@ -9,6 +9,8 @@ pub struct Model {
     /// Order of arrival.
     #[sea_orm(primary_key)]
     pub id: i64,
+    /// Which consumers it is for.
+    pub topic: String,
     /// Messages of one key are delivered one after the other.
     pub partition_key: String,
     /// The message.

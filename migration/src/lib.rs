@@ -17,9 +17,6 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m20261122_000001_create_platform::Migration),
-            Box::new(m20261122_000002_create_events::Migration),
-        ]
+        vec![Box::new(m20261122_000001_create_platform::Migration), Box::new(m20261122_000002_create_events::Migration)]
     }
 }

@@ -7,8 +7,7 @@ use crate::columns::{counter, instant, instant_null, json, key, leave_room, long
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-const TABLES: [&str; 6] =
-    ["tenant", "identity", "source_record", "stream_cursor", "queue_message", "ingest_failure"];
+const TABLES: [&str; 6] = ["tenant", "identity", "source_record", "stream_cursor", "queue_message", "ingest_failure"];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
@@ -78,6 +77,7 @@ impl MigrationTrait for Migration {
                 Table::create()
                     .table("queue_message")
                     .col(key("id"))
+                    .col(text("topic"))
                     .col(text("partition_key"))
                     .col(text("body"))
                     .col(counter("attempts"))
@@ -119,7 +119,9 @@ impl MigrationTrait for Migration {
                 "CREATE INDEX source_record_did ON source_record (did, collection)",
                 // A new event looks for the answers that came before it, a person's answers to it are compared.
                 "CREATE INDEX source_record_subject ON source_record (subject_uri, did) WHERE subject_uri IS NOT NULL",
-                "CREATE INDEX queue_message_partition ON queue_message (partition_key, id)",
+                // The oldest message of a topic, and whether an earlier one of its key is in the way.
+                "CREATE INDEX queue_message_topic ON queue_message (topic, id)",
+                "CREATE INDEX queue_message_partition ON queue_message (topic, partition_key, id)",
                 "CREATE INDEX ingest_failure_state ON ingest_failure (state, last_failed_at)",
                 "INSERT INTO tenant (slug, name, created_at) VALUES ('default', 'Default', CURRENT_TIMESTAMP)",
             ],

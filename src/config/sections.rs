@@ -35,9 +35,6 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Foreign web origins that may call; `*` stands for all.
     pub allowed_origins: Vec<String>,
-    /// Where the outside world finds this server, if it was said.
-    #[serde(deserialize_with = "blank_is_none")]
-    pub public_url: Option<Url>,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
     /// See [`Http::shutdown_grace`].
@@ -80,6 +77,9 @@ pub struct Streams {
     pub stall_seconds: u64,
     /// What a stream without a cursor begins with.
     pub start: Start,
+    /// Relay that lists the repositories to read at the very first start; none: nothing is read.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub backfill: Option<Url>,
 }
 
 /// What a stream without a cursor begins with.
@@ -204,7 +204,7 @@ impl Config {
                 return Err("expected origins such as \"https://openmeet.net\", without a path, or \"*\"".to_owned());
             }
         }
-        for url in http.public_url.iter().chain([&network.plc_url]) {
+        for url in streams.backfill.iter().chain([&network.plc_url]) {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();
             if !is_plain || !url.username().is_empty() || url.password().is_some() {
                 return Err("expected an http or https URL without a user".to_owned());

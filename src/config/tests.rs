@@ -30,7 +30,6 @@ fn the_default_file_alone_is_a_configuration() {
     let config = load(None, NOWHERE, Table::new()).unwrap();
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.network.dns_server, None);
-    assert_eq!(config.http.public_url, None);
     assert_eq!(config.ingest.retention().as_secs(), 30 * 86_400);
 }
 

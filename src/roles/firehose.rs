@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::pause;
+use super::{Queues, backfill, pause};
 use crate::{
     app::App,
     config::Start as First,
@@ -19,7 +19,7 @@ use crate::{
     error::Result,
     infra::{
         atproto::stream::{Dialect, Endpoint, Frame, Item, Start, StreamSettings, Wanted, follow},
-        queue::{Message, Queue},
+        queue::Message,
     },
 };
 
@@ -31,7 +31,7 @@ const BATCH: usize = 500;
 const KNOWN: usize = 100_000;
 
 /// Runs until the token is cancelled.
-pub async fn run(app: App, queue: Queue, shutdown: CancellationToken) -> Result<()> {
+pub async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
     let mut starts = Vec::new();
     for endpoint in &app.config.streams.endpoints {
         let endpoint: Endpoint = endpoint.parse()?;
@@ -47,10 +47,11 @@ pub async fn run(app: App, queue: Queue, shutdown: CancellationToken) -> Result<
     let names = starts.iter().map(|start| start.endpoint.to_string()).collect();
     let (sender, receiver) = mpsc::channel(BUFFER);
     let settings = StreamSettings { stall_after: app.config.streams.stall(), ..StreamSettings::default() };
-    let publisher = Publisher { app, queue, names, known: HashSet::new() };
+    let publisher = Publisher { app: app.clone(), queues: queues.clone(), names, known: HashSet::new() };
     // When reading ends, the sender is dropped and the publisher ends after the last item.
     let reading = follow(starts, Wanted::new(COLLECTIONS), settings, sender, shutdown.clone());
-    let (read, ()) = tokio::join!(reading, publisher.run(receiver, &shutdown));
+    let filling = backfill::run(&app, &queues, &shutdown);
+    let (read, (), ()) = tokio::join!(reading, publisher.run(receiver, &shutdown), filling);
     read
 }
 
@@ -63,15 +64,9 @@ fn oldest(endpoint: &Endpoint) -> i64 {
     }
 }
 
-/// Messages of one DID keep their order, except that reading its repository again, which takes long, holds nothing up.
-fn message(did: &str, body: String) -> Message {
-    let key = if resync::is_request(&body) { format!("resync {did}") } else { did.to_owned() };
-    Message { key, body }
-}
-
 struct Publisher {
     app: App,
-    queue: Queue,
+    queues: Queues,
     /// Addresses of the endpoints, as keys of their cursors.
     names: Vec<String>,
     /// DIDs that the database knows, so that not every record asks again.
@@ -100,13 +95,14 @@ impl Publisher {
     async fn publish(&mut self, batch: &[Item]) -> Result<()> {
         let now = self.app.clock.now();
         self.learn(batch).await?;
-        let mut messages = Vec::new();
+        let (mut messages, mut resyncs) = (Vec::new(), Vec::new());
         let mut positions = BTreeMap::new();
         for item in batch {
             match item {
                 Item::Frame(frame) => {
                     if frame.commit_collection.is_some() || self.known.contains(&frame.did) {
-                        messages.push(message(&frame.did, frame.json.clone()));
+                        let message = Message { key: frame.did.clone(), body: frame.json.clone() };
+                        if resync::is_request(&message.body) { resyncs.push(message) } else { messages.push(message) }
                     }
                     positions.insert(frame.endpoint, frame.cursor);
                 }
@@ -117,12 +113,18 @@ impl Publisher {
                     let dids = identity::all(self.app.db.read()).await?;
                     let (endpoint, repositories) = (self.name(*endpoint), dids.len());
                     warn!(endpoint, repositories, "the stream has a gap: all known repositories are read again");
-                    messages.extend(dids.iter().map(|did| message(did, line::of_resync(did, now))));
+                    resyncs.extend(dids.into_iter().map(|did| {
+                        let body = line::of_resync(&did, None, now);
+                        Message { key: did, body }
+                    }));
                 }
             }
         }
-        counter!("gateway_queue_published_total").increment(messages.len() as u64);
-        self.queue.publish(messages).await?;
+        for (queue, messages) in [(&self.queues.records, messages), (&self.queues.resyncs, resyncs)] {
+            counter!("gateway_queue_published_total", "topic" => queue.topic().as_str())
+                .increment(messages.len() as u64);
+            queue.publish(messages).await?;
+        }
         for (endpoint, position) in positions {
             let name = &self.name(endpoint).to_owned();
             self.app.db.transact(|tx| async move { cursor::save(&*tx, name, position, now).await }).await?;

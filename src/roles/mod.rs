@@ -1,5 +1,6 @@
 //! The processes: which loops run, how they start and how they stop.
 
+mod backfill;
 mod firehose;
 mod process;
 pub mod replay;
@@ -8,7 +9,11 @@ mod sweep;
 
 use std::{str::FromStr, time::Duration};
 
-use crate::error::Error;
+use crate::{
+    app::App,
+    error::Error,
+    infra::queue::{Queue, Topic},
+};
 
 /// A loop that can run on a machine of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +49,23 @@ impl FromStr for Role {
     fn from_str(text: &str) -> Result<Self, Error> {
         let named = Self::ALL.into_iter().find(|role| role.as_str() == text.trim());
         named.ok_or_else(|| Error::invalid("roles", "ROLE_UNKNOWN", "a role is one of api, firehose, process, sweep"))
+    }
+}
+
+/// The queues between the roles.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    /// Messages of the streams.
+    pub records: Queue,
+    /// Requests to read a repository again.
+    pub resyncs: Queue,
+}
+
+impl Queues {
+    /// Opens them.
+    pub fn open(app: &App) -> Self {
+        let open = |topic| Queue::new(app.db.clone(), app.clock.clone(), topic);
+        Self { records: open(Topic::Records), resyncs: open(Topic::Resyncs) }
     }
 }
 

@@ -1,13 +1,13 @@
-//! Takes messages from the queue through the pipeline. The only place that decides by an error's class.
+//! Takes messages from the queues through the pipeline. The only place that decides by an error's class.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, histogram};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use super::pause;
+use super::{Queues, pause};
 use crate::{
     app::App,
     domain::ingest::{self, resync},
@@ -17,18 +17,33 @@ use crate::{
 
 /// Repositories that are read again at once.
 const RESYNCS: usize = 8;
-/// Within this time a repository is read; then the message comes again.
-const RESYNC_TIME: std::time::Duration = std::time::Duration::from_secs(120);
+/// Within this time a repository is read; it is shorter than the lease.
+const RESYNC_TIME: Duration = Duration::from_secs(120);
 
 /// Runs until the token is cancelled; what was taken by then is finished.
-pub async fn run(app: App, queue: Queue, shutdown: CancellationToken) -> Result<()> {
-    let resyncs = Resyncs { tasks: TaskTracker::new(), places: Arc::new(Semaphore::new(RESYNCS)) };
+pub async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
+    let places = Arc::new(Semaphore::new(RESYNCS));
+    let tasks = TaskTracker::new();
+    tokio::join!(
+        consume(&queues.records, &shutdown, || apply(&app, &queues.records)),
+        consume(&queues.resyncs, &shutdown, || read_again(&app, &queues.resyncs, &places, &tasks)),
+    );
+    tasks.close();
+    if tokio::time::timeout(app.config.http.shutdown_grace(), tasks.wait()).await.is_err() {
+        debug!("repositories were still being read; they are read again after the next start");
+    }
+    Ok(())
+}
+
+/// Takes batches until the token is cancelled. While our own system is away it pauses, and goes on by itself.
+async fn consume<F: Future<Output = Result<usize>>>(queue: &Queue, shutdown: &CancellationToken, take: impl Fn() -> F) {
+    let topic = queue.topic().as_str();
     let mut failures = 0;
     while !shutdown.is_cancelled() {
-        match step(&app, &queue, &resyncs).await {
+        match take().await {
             Ok(took) => {
                 if failures > 0 {
-                    info!("processing goes on");
+                    info!(topic, "processing goes on");
                 }
                 failures = 0;
                 if took == 0 {
@@ -38,64 +53,46 @@ pub async fn run(app: App, queue: Queue, shutdown: CancellationToken) -> Result<
             Err(error) => {
                 failures += 1;
                 if failures == 1 {
-                    warn!(error = error.chain(), "processing pauses until the database is back");
+                    warn!(topic, error = error.chain(), "processing pauses until what it needs is back");
                 }
                 let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await;
             }
         }
     }
-    resyncs.tasks.close();
-    let _ = tokio::time::timeout(app.config.http.shutdown_grace(), resyncs.tasks.wait()).await;
-    Ok(())
 }
 
-/// Takes one batch; returns how many messages it had.
-async fn step(app: &App, queue: &Queue, resyncs: &Resyncs) -> Result<usize> {
+/// Takes one batch of records through the pipeline; returns how many there were.
+async fn apply(app: &App, queue: &Queue) -> Result<usize> {
     let batch = queue.receive(app.config.ingest.batch_size as u64).await?;
     if batch.is_empty() {
         return Ok(0);
     }
     let count = batch.len();
     let started = Instant::now();
-    let (requests, messages): (Vec<_>, Vec<_>) =
-        batch.into_iter().partition(|delivery| resync::is_request(&delivery.body));
+    let bodies: Vec<String> = batch.iter().map(|delivery| delivery.body.clone()).collect();
+    let outcome = ingest::submit(app, &bodies).await;
+    // Where it failed, none of it was applied.
+    let settlement = if outcome.is_ok() { Settlement::Ack } else { Settlement::Release };
+    let settled = queue.settle(batch.into_iter().map(|delivery| (delivery, settlement)).collect()).await;
+    outcome?;
+    // Applied but not acknowledged: it comes again, and is known then.
+    settled?;
+    histogram!("gateway_ingest_batch_seconds").record(started.elapsed());
+    Ok(count)
+}
+
+/// Starts to read as many repositories again as there are places; returns how many.
+async fn read_again(app: &App, queue: &Queue, places: &Arc<Semaphore>, tasks: &TaskTracker) -> Result<usize> {
+    let free = places.available_permits();
+    if free == 0 {
+        return Ok(0);
+    }
+    let requests = queue.receive(free as u64).await?;
+    let count = requests.len();
     for request in requests {
-        resyncs.start(app.clone(), queue.clone(), request).await?;
-    }
-    if messages.is_empty() {
-        return Ok(count);
-    }
-    let bodies: Vec<String> = messages.iter().map(|delivery| delivery.body.clone()).collect();
-    match ingest::submit(app, &bodies).await {
-        Ok(_) => {
-            queue.settle(messages.into_iter().map(|delivery| (delivery, Settlement::Ack)).collect()).await?;
-            histogram!("gateway_ingest_batch_seconds").record(started.elapsed());
-            Ok(count)
-        }
-        Err(error) => {
-            // None of it was applied. When the database is away this fails too, and the leases end by themselves.
-            let released = messages.into_iter().map(|delivery| (delivery, Settlement::Release)).collect();
-            if let Err(also) = queue.settle(released).await {
-                debug!(error = also.chain(), "messages could not be given back");
-            }
-            Err(error)
-        }
-    }
-}
-
-/// Reading repositories again happens beside the queue: it waits for hosts of the network, and nothing may wait for it.
-struct Resyncs {
-    tasks: TaskTracker,
-    places: Arc<Semaphore>,
-}
-
-impl Resyncs {
-    async fn start(&self, app: App, queue: Queue, request: Delivery) -> Result<()> {
-        // Away from the queue's lease, for as long as it may take; should this process die, it comes again.
-        queue.settle(vec![(request.clone(), Settlement::Retry(RESYNC_TIME * 2))]).await?;
-        let places = Arc::clone(&self.places);
-        self.tasks.spawn(async move {
-            let Ok(_place) = places.acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { break };
+        let (app, queue) = (app.clone(), queue.clone());
+        tasks.spawn(async move {
             let outcome = match tokio::time::timeout(RESYNC_TIME, fetch_and_submit(&app, &request)).await {
                 Ok(outcome) => outcome,
                 Err(late) => Err(Error::upstream("pds", late)),
@@ -103,9 +100,11 @@ impl Resyncs {
             if let Err(error) = settle(&app, &queue, request, outcome).await {
                 debug!(error = error.chain(), "a request to read a repository again was not settled; it comes again");
             }
+            drop(place);
+            queue.ring();
         });
-        Ok(())
     }
+    Ok(count)
 }
 
 async fn fetch_and_submit(app: &App, request: &Delivery) -> Result<()> {
@@ -117,28 +116,20 @@ async fn fetch_and_submit(app: &App, request: &Delivery) -> Result<()> {
 }
 
 async fn settle(app: &App, queue: &Queue, request: Delivery, outcome: Result<()>) -> Result<()> {
-    let settlement = match outcome {
-        Ok(()) => {
-            counter!("gateway_resyncs_total", "outcome" => "done").increment(1);
-            Settlement::Ack
-        }
+    let (outcome, settlement) = match outcome {
+        Ok(()) => ("done", Settlement::Ack),
         Err(error) => match error.class() {
             Class::Retryable if request.attempts + 1 < app.config.ingest.max_attempts => {
-                debug!(
-                    did = request.key,
-                    error = error.chain(),
-                    "reading a repository again failed; it is tried again"
-                );
-                counter!("gateway_resyncs_total", "outcome" => "retried").increment(1);
-                Settlement::Retry(pause(request.attempts + 5))
+                debug!(did = request.key, error = error.chain(), "failed to read a repository again; trying later");
+                ("retried", Settlement::Retry(pause(request.attempts + 7) * 6))
             }
             Class::Retryable | Class::Data => {
-                counter!("gateway_resyncs_total", "outcome" => "parked").increment(1);
                 ingest::failure::give_up(app, &request.body, &error).await?;
-                Settlement::Ack
+                ("parked", Settlement::Ack)
             }
-            Class::System => Settlement::Release,
+            Class::System => ("released", Settlement::Release),
         },
     };
+    counter!("gateway_resyncs_total", "outcome" => outcome).increment(1);
     queue.settle(vec![(request, settlement)]).await
 }

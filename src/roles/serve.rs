@@ -11,12 +11,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Role, firehose, process, sweep};
+use super::{Queues, Role, firehose, process, sweep};
 use crate::{
     api,
     app::App,
     error::{Error, Result},
-    infra::queue::Queue,
     telemetry,
 };
 
@@ -24,10 +23,10 @@ use crate::{
 /// the configured grace.
 pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) -> Result<()> {
     let shutdown = CancellationToken::new();
-    let queue = Queue::new(app.db.clone(), app.clock.clone());
+    let queues = Queues::open(&app);
     let mut tasks = JoinSet::new();
     for role in roles {
-        let (app, queue, token) = (app.clone(), queue.clone(), shutdown.clone());
+        let (app, queues, token) = (app.clone(), queues.clone(), shutdown.clone());
         match role {
             Role::Api => {
                 // Bound before anything else happens: a taken port is told at once.
@@ -35,9 +34,9 @@ pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) ->
                 tasks.spawn(app.changes.clone().run(token.clone()));
                 tasks.spawn(named("api", serve(app, listener, metrics.clone(), token)));
             }
-            Role::Firehose => drop(tasks.spawn(named("firehose", firehose::run(app, queue, token)))),
-            Role::Process => drop(tasks.spawn(named("process", process::run(app, queue, token)))),
-            Role::Sweep => drop(tasks.spawn(named("sweep", sweep::run(app, queue, token)))),
+            Role::Firehose => drop(tasks.spawn(named("firehose", firehose::run(app, queues, token)))),
+            Role::Process => drop(tasks.spawn(named("process", process::run(app, queues, token)))),
+            Role::Sweep => drop(tasks.spawn(named("sweep", sweep::run(app, queues, token)))),
         }
     }
     tasks.spawn(telemetry::keep_up(metrics, shutdown.clone()));

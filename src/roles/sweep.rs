@@ -6,12 +6,11 @@ use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::pause;
+use super::{Queues, pause};
 use crate::{
     app::App,
     domain::{account::lookup, change},
     error::Result,
-    infra::queue::Queue,
 };
 
 /// How soon a new account is noticed.
@@ -22,11 +21,11 @@ const CUT: Duration = Duration::from_secs(600);
 const MEASURE: Duration = Duration::from_secs(10);
 
 /// Runs until the token is cancelled.
-pub async fn run(app: App, queue: Queue, shutdown: CancellationToken) -> Result<()> {
+pub async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
     tokio::join!(
         repeat(&shutdown, "look up identities", || look_up(&app)),
         repeat(&shutdown, "cut the change log", || cut(&app)),
-        repeat(&shutdown, "measure the queue", || measure(&queue)),
+        repeat(&shutdown, "measure the queues", || measure(&queues)),
     );
     Ok(())
 }
@@ -74,9 +73,12 @@ async fn cut(app: &App) -> Result<Duration> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-async fn measure(queue: &Queue) -> Result<Duration> {
-    let depth = queue.depth().await?;
-    gauge!("gateway_queue_messages").set(depth.messages as f64);
-    gauge!("gateway_queue_oldest_seconds").set(depth.oldest.as_secs_f64());
+async fn measure(queues: &Queues) -> Result<Duration> {
+    for queue in [&queues.records, &queues.resyncs] {
+        let depth = queue.depth().await?;
+        let topic = queue.topic().as_str();
+        gauge!("gateway_queue_messages", "topic" => topic).set(depth.messages as f64);
+        gauge!("gateway_queue_oldest_seconds", "topic" => topic).set(depth.oldest.as_secs_f64());
+    }
     Ok(MEASURE)
 }

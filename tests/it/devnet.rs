@@ -4,6 +4,8 @@
 mod interruption;
 mod life;
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -108,14 +110,15 @@ impl Changes {
         }
     }
 
-    /// Reads on until the organiser of this event is shown with this handle.
-    async fn expect_handle(&mut self, uri: &str, handle: &str) {
-        loop {
+    /// Reads on until each of these events was shown with this handle of its organiser.
+    async fn expect_handle(&mut self, events: &[&Written], handle: &str) {
+        let mut left: HashSet<&str> = events.iter().map(|event| event.uri.as_str()).collect();
+        while !left.is_empty() {
             let change = self.next().await;
             assert_eq!(change["operation"], "UPDATED", "{change:#}");
             assert_eq!(change["changedFields"], json!(["organizer"]), "{change:#}");
-            if change["event"]["organizer"]["handle"] == handle && change["uri"] == uri {
-                return;
+            if change["event"]["organizer"]["handle"] == handle {
+                left.remove(change["uri"].as_str().unwrap());
             }
         }
     }

@@ -133,7 +133,7 @@ impl ShadowAccount {
     }
 
     /// Public events attributed to the account, soonest first.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, page_size()))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn events(
         &self,
@@ -200,7 +200,7 @@ impl AccountQuery {
     }
 
     /// Shadow accounts created for authors who have not joined OpenMeet, newest first.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, page_size()))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn shadow_accounts(
         &self,

@@ -20,6 +20,6 @@ pub(crate) fn cost(
 }
 
 /// The multipliers of every connection.
-pub(crate) fn page_size() -> Option<Vec<String>> {
-    Some(vec!["first".to_owned(), "last".to_owned()])
+pub(crate) fn page_size() -> Vec<String> {
+    vec!["first".to_owned(), "last".to_owned()]
 }

@@ -47,7 +47,9 @@ impl From<Failure> for async_graphql::Error {
         let error = &failure.0.error;
         let mut extensions = ErrorExtensionValues::default();
         extensions.set("code", error.code());
-        let mut message = format!("failed to {error}");
+        // The message of a mistake of ours may tell what is nobody's business.
+        let message =
+            if let Error::Bug(_) = error { "internal error".to_owned() } else { format!("failed to {error}") };
         match error {
             Error::NotFound { .. } => {}
             Error::Invalid { field, code, .. } => {
@@ -64,7 +66,6 @@ impl From<Failure> for async_graphql::Error {
                 extensions.set("service", *service);
             }
             Error::Bug(_) => {
-                message = "internal error".to_owned();
                 extensions.set("errorId", failure.report().to_string());
             }
         }

@@ -41,6 +41,7 @@ impl From<Arc<Model>> for Event {
 
 /// Numbers of answers, kept by the ingestion pipeline.
 #[derive(Clone, Copy, Debug, SimpleObject)]
+#[expect(clippy::struct_field_names, reason = "the names of the schema")]
 pub(crate) struct AttendanceSummary {
     /// Going.
     confirmed_count: i32,
@@ -164,7 +165,7 @@ impl Event {
     }
 
     /// People who answered, the latest change of an answer first.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, page_size()))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn rsvps(
         &self,

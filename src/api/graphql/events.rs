@@ -124,7 +124,7 @@ impl EventQuery {
     }
 
     /// Public events, soonest first unless ordered otherwise.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, page_size()))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn events(
         &self,

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use async_graphql::{Context, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Object, SimpleObject};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
@@ -21,12 +21,22 @@ use crate::{
 static SCHEMA_HASH: LazyLock<String> = LazyLock::new(|| HEXLOWER.encode(&Sha256::digest(super::sdl())));
 
 /// Limits, versions and capabilities.
+#[derive(Debug, SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct ServiceInfo {
+    /// Version of the gateway.
+    version: &'static str,
+    /// SHA-256 of the printed schema, in hexadecimal.
+    schema_hash: &'static str,
+    /// Record collections that are read.
+    collections: Vec<Nsid>,
+    /// Limits for one operation.
     limits: OperationLimits,
 }
 
 /// Limits for one operation.
 #[derive(Clone, Copy, Debug, SimpleObject)]
+#[expect(clippy::struct_field_names, reason = "the names of the schema")]
 pub(crate) struct OperationLimits {
     /// Greatest depth.
     max_depth: i32,
@@ -62,29 +72,19 @@ impl OperationLimits {
     }
 }
 
-/// Limits, versions and capabilities.
-#[Object]
 impl ServiceInfo {
-    /// Version of the gateway.
-    fn version(&self) -> &str {
-        env!("CARGO_PKG_VERSION")
+    fn new(config: &Config) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            schema_hash: SCHEMA_HASH.as_str(),
+            collections: source::COLLECTIONS.into_iter().map(Nsid::from).collect(),
+            limits: OperationLimits::new(config),
+        }
     }
+}
 
-    /// SHA-256 of the printed schema, in hexadecimal.
-    fn schema_hash(&self) -> &str {
-        &SCHEMA_HASH
-    }
-
-    /// Record collections that are read.
-    fn collections(&self) -> Vec<Nsid> {
-        source::COLLECTIONS.into_iter().map(Nsid::from).collect()
-    }
-
-    /// Limits for one operation.
-    fn limits(&self) -> OperationLimits {
-        self.limits
-    }
-
+#[ComplexObject]
+impl ServiceInfo {
     /// Oldest change that can still be replayed; null while there is none.
     async fn oldest_cursor(&self, ctx: &Context<'_>) -> Fallible<StreamCursor> {
         oldest(ctx).await.transpose()
@@ -107,6 +107,6 @@ impl ServiceQuery {
     /// Limits, versions and capabilities of this service.
     #[graphql(directive = semanticNonNull::apply(vec![0]))]
     async fn service_info(&self, ctx: &Context<'_>) -> Fallible<ServiceInfo> {
-        Some(ctx.app().map(|app| ServiceInfo { limits: OperationLimits::new(&app.config) }))
+        Some(ctx.app().map(|app| ServiceInfo::new(&app.config)))
     }
 }

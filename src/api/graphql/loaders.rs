@@ -131,10 +131,12 @@ struct Source {
 
 type Edge<K, V> = Loader<K, Result<V, Failure>, Batch<K, V>>;
 
+type Run<K, V> = fn(Source, Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>>>;
+
 /// Loads the values of many keys; a key that it leaves out gets the default of `V`.
 struct Batch<K, V> {
     source: Source,
-    run: fn(Source, Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>>>,
+    run: Run<K, V>,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone + Default> BatchFn<K, Result<V, Failure>> for Batch<K, V> {
@@ -151,7 +153,7 @@ impl<K: Clone + Eq + Hash, V: Clone + Default> BatchFn<K, Result<V, Failure>> fo
     }
 }
 
-fn edge<K, V>(source: &Source, run: fn(Source, Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>>>) -> Edge<K, V>
+fn edge<K, V>(source: &Source, run: Run<K, V>) -> Edge<K, V>
 where
     K: Clone + fmt::Debug + Eq + Hash,
     V: Clone + Default,

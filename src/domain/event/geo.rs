@@ -5,10 +5,7 @@
 //! no special case. The earth is a sphere here: against the ellipsoid a distance is off by at most about half a percent.
 
 use entities::event;
-use sea_orm::{
-    ColumnTrait, Condition,
-    sea_query::{Expr, ExprTrait},
-};
+use sea_orm::{ColumnTrait, Condition, sea_query::ExprTrait};
 
 use crate::error::{Error, Result};
 
@@ -82,7 +79,7 @@ impl GeoRadius {
         Condition::all()
             .add(Latitude.is_not_null())
             .add(Latitude.between(self.latitudes.0, self.latitudes.1))
-            .add(Expr::from(chord).lte(self.chord_squared))
+            .add(chord.lte(self.chord_squared))
     }
 }
 

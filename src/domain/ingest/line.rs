@@ -7,6 +7,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::infra::atproto::syntax::Nsid;
+
 /// A line, borrowed from its text.
 #[derive(Debug, Deserialize)]
 pub struct Line<'a> {
@@ -109,9 +111,9 @@ pub fn of_account(did: &str, active: bool, status: Option<&str>, at: DateTime<Ut
     written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "account", commit: None, account, resync: None })
 }
 
-/// Writes the line that asks for a repository to be read again, after a gap in a stream.
-pub fn of_resync(did: &str, at: DateTime<Utc>) -> String {
-    let resync = Some(ResyncLine { reason: "gap" });
+/// Writes the line that asks for a repository, or one collection of it, to be read again.
+pub fn of_resync(did: &str, collection: Option<&Nsid>, at: DateTime<Utc>) -> String {
+    let resync = Some(ResyncLine { collection: collection.map(Nsid::as_str) });
     written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "resync", commit: None, account: None, resync })
 }
 
@@ -148,8 +150,9 @@ struct AccountLine<'a> {
 }
 
 #[derive(Serialize)]
-struct ResyncLine {
-    reason: &'static str,
+struct ResyncLine<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collection: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -162,5 +165,5 @@ struct OwnLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<AccountLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    resync: Option<ResyncLine>,
+    resync: Option<ResyncLine<'a>>,
 }

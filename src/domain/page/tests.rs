@@ -1,7 +1,5 @@
 //! Pages of a real table against the sorted list itself.
 
-#![expect(clippy::indexing_slicing, reason = "tests")]
-
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};

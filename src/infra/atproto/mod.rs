@@ -5,5 +5,6 @@ pub mod firehose;
 pub mod identity;
 pub mod jetstream;
 pub mod pds;
+pub mod relay;
 pub mod stream;
 pub mod syntax;

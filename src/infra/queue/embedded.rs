@@ -8,16 +8,22 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{Delivery, Depth, LEASE, Message, Settlement};
+use super::{Delivery, Depth, Message, Settlement, Topic};
 use crate::{error::Result, infra::db::lock};
 
 /// Rows of one INSERT: SQLite takes 32,766 values.
 const ROWS: usize = 2_000;
 
-pub(super) async fn insert(tx: &impl ConnectionTrait, messages: &[Message], now: DateTime<Utc>) -> Result<()> {
+pub(super) async fn insert(
+    tx: &impl ConnectionTrait,
+    topic: Topic,
+    messages: &[Message],
+    now: DateTime<Utc>,
+) -> Result<()> {
     for chunk in messages.chunks(ROWS) {
         let rows = chunk.iter().map(|message| message::ActiveModel {
             id: NotSet,
+            topic: Set(topic.as_str().to_owned()),
             partition_key: Set(message.key.clone()),
             body: Set(message.body.clone()),
             attempts: Set(0),
@@ -32,8 +38,9 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, messages: &[Message], now:
 }
 
 /// A cheap look before a transaction is opened.
-pub(super) async fn is_any_due(db: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<bool> {
+pub(super) async fn is_any_due(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> Result<bool> {
     let due = Condition::all()
+        .add(message::Column::Topic.eq(topic.as_str()))
         .add(message::Column::AvailableAt.lte(now))
         .add(message::Column::LeasedUntil.is_null().or(message::Column::LeasedUntil.lt(now)));
     let found = message::Entity::find()
@@ -49,6 +56,7 @@ pub(super) async fn is_any_due(db: &impl ConnectionTrait, now: DateTime<Utc>) ->
 
 pub(super) async fn lease(
     tx: &impl ConnectionTrait,
+    topic: Topic,
     owner: &str,
     now: DateTime<Utc>,
     limit: u64,
@@ -59,15 +67,15 @@ pub(super) async fn lease(
     // A message waits while an earlier one of its key is being worked on or waits for its retry.
     let sql = "UPDATE queue_message SET lease_owner = $1, leased_until = $2 WHERE id IN (
             SELECT m.id FROM queue_message AS m
-            WHERE m.available_at <= $3 AND (m.leased_until IS NULL OR m.leased_until < $3)
+            WHERE m.topic = $5 AND m.available_at <= $3 AND (m.leased_until IS NULL OR m.leased_until < $3)
               AND NOT EXISTS (
                 SELECT 1 FROM queue_message AS earlier
-                WHERE earlier.partition_key = m.partition_key AND earlier.id < m.id
+                WHERE earlier.topic = m.topic AND earlier.partition_key = m.partition_key AND earlier.id < m.id
                   AND (earlier.leased_until >= $3 OR earlier.available_at > $3))
             ORDER BY m.id LIMIT $4)
         RETURNING id, partition_key, body, attempts";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let values = [owner.into(), (now + LEASE).into(), now.into(), limit.into()];
+    let values = [owner.into(), (now + topic.lease()).into(), now.into(), limit.into(), topic.as_str().into()];
     let rows = tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
     let mut deliveries = rows
         .iter()
@@ -122,14 +130,19 @@ pub(super) async fn settle(
     Ok(())
 }
 
-pub(super) async fn depth(db: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<Depth> {
+pub(super) async fn depth(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> Result<Depth> {
     let count = message::Entity::find()
         .select_only()
         .column_as(message::Column::Id.count(), "count")
+        .filter(message::Column::Topic.eq(topic.as_str()))
         .into_tuple::<i64>()
         .one(db)
         .await?;
-    let oldest = message::Entity::find().order_by_asc(message::Column::Id).one(db).await?;
+    let oldest = message::Entity::find()
+        .filter(message::Column::Topic.eq(topic.as_str()))
+        .order_by_asc(message::Column::Id)
+        .one(db)
+        .await?;
     Ok(Depth {
         messages: count.unwrap_or_default().unsigned_abs(),
         oldest: oldest.and_then(|m| (now - m.enqueued_at).to_std().ok()).unwrap_or_default(),

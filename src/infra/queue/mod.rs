@@ -1,4 +1,4 @@
-//! The queue between the stream readers and the processors.
+//! The queue between the stream readers and the processors, one for each [`Topic`].
 //!
 //! Promises: a published message is durable when [`Queue::publish`] returns; it is delivered at least once; messages of
 //! one key are delivered in the order they were published, one batch at a time, also with several consumers; a consumer
@@ -16,11 +16,35 @@ use crate::{
     infra::{clock::Clock, db::Db},
 };
 
-/// How long a consumer has for a batch before others may take it over.
-pub const LEASE: Duration = Duration::from_secs(10);
-
 /// How often a consumer looks for what another process has published.
 const POLL: Duration = Duration::from_millis(250);
+
+/// What a queue is for. Topics know nothing of each other: what is slow in one holds up nothing in the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Messages of the streams.
+    Records,
+    /// Requests to read a repository again.
+    Resyncs,
+}
+
+impl Topic {
+    /// The name; also a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Resyncs => "resyncs",
+        }
+    }
+
+    /// How long a consumer has for a delivery before another one may take it over.
+    pub fn lease(self) -> Duration {
+        match self {
+            Self::Records => Duration::from_secs(10),
+            Self::Resyncs => Duration::from_secs(240),
+        }
+    }
+}
 
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,14 +92,15 @@ pub struct Depth {
 pub struct Queue {
     db: Db,
     clock: Clock,
+    topic: Topic,
     owner: Arc<str>,
     bell: Arc<Notify>,
 }
 
 impl Queue {
     /// Opens the queue.
-    pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, owner: Uuid::now_v7().to_string().into(), bell: Arc::new(Notify::new()) }
+    pub fn new(db: Db, clock: Clock, topic: Topic) -> Self {
+        Self { db, clock, topic, owner: Uuid::now_v7().to_string().into(), bell: Arc::new(Notify::new()) }
     }
 
     /// Stores messages for good and wakes a consumer.
@@ -84,7 +109,7 @@ impl Queue {
             return Ok(());
         }
         let (now, messages) = (self.clock.now(), &messages);
-        self.db.transact(|tx| async move { embedded::insert(&*tx, messages, now).await }).await?;
+        self.db.transact(|tx| async move { embedded::insert(&*tx, self.topic, messages, now).await }).await?;
         self.bell.notify_one();
         Ok(())
     }
@@ -92,10 +117,10 @@ impl Queue {
     /// Takes up to `limit` messages that are due; empty when there is none.
     pub async fn receive(&self, limit: u64) -> Result<Vec<Delivery>> {
         let now = self.clock.now();
-        if !embedded::is_any_due(self.db.read(), now).await? {
+        if !embedded::is_any_due(self.db.read(), self.topic, now).await? {
             return Ok(Vec::new());
         }
-        self.db.transact(|tx| async move { embedded::lease(&*tx, &self.owner, now, limit).await }).await
+        self.db.transact(|tx| async move { embedded::lease(&*tx, self.topic, &self.owner, now, limit).await }).await
     }
 
     /// Ends deliveries. One whose lease has run out and that another consumer has taken is left to it.
@@ -104,14 +129,24 @@ impl Queue {
         self.db.transact(|tx| async move { embedded::settle(&*tx, &self.owner, now, settlements).await }).await
     }
 
+    /// Wakes a consumer that waits.
+    pub fn ring(&self) {
+        self.bell.notify_one();
+    }
+
     /// Returns when there may be something to receive.
     pub async fn wait(&self) {
         // A passed time limit is an answer too: look again.
         let _ = tokio::time::timeout(POLL, self.bell.notified()).await;
     }
 
+    /// What the queue is for.
+    pub fn topic(&self) -> Topic {
+        self.topic
+    }
+
     /// How full the queue is.
     pub async fn depth(&self) -> Result<Depth> {
-        embedded::depth(self.db.read(), self.clock.now()).await
+        embedded::depth(self.db.read(), self.topic, self.clock.now()).await
     }
 }

@@ -205,9 +205,9 @@ impl Story {
 
     async fn the_organizer_takes_another_name(&mut self, events: &[&Written]) {
         let (did, old) = (self.organizer.did.clone(), self.organizer.handle.clone());
-        let new = self.organizer.rename(&format!("renamed-{}", old.split_once('.').unwrap().0)).await;
+        let new = self.organizer.rename(&format!("{}-new", old.split_once('.').unwrap().0)).await;
+        self.changes.expect_handle(events, &new).await;
         for event in events {
-            self.changes.expect_handle(&event.uri, &new).await;
             assert_eq!(self.one(event).await["organizer"]["handle"], new);
         }
         self.is_known(&did, &new).await;
@@ -289,11 +289,11 @@ impl Story {
     }
 }
 
-fn is_there(data: &Value) -> bool {
+pub(super) fn is_there(data: &Value) -> bool {
     !data["event"].is_null()
 }
 
-fn names(lists: &Value) -> Vec<String> {
+pub(super) fn names(lists: &Value) -> Vec<String> {
     let nodes = lists["events"]["nodes"].as_array().unwrap();
     nodes.iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect()
 }

@@ -104,7 +104,8 @@ impl Log {
         let mut listens = Some(listens);
         let mut lines = BufReader::new(stderr).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let address = serde_json::from_str(&line).ok().and_then(|line: Value| line["address"].as_str()?.parse().ok());
+            let address =
+                serde_json::from_str(&line).ok().and_then(|line: Value| line["address"].as_str()?.parse().ok());
             if let Some(address) = address
                 && let Some(listens) = listens.take()
             {

@@ -61,15 +61,20 @@ impl GraphQl {
 
     /// Starts a subscription on a socket of its own.
     pub(crate) async fn subscribe(&self, document: &str, variables: &Value) -> Subscription {
+        self.try_subscribe(document, variables).await.expect("a WebSocket opens and stays open")
+    }
+
+    /// The same where the gateway may be gone at any moment: then there is nothing.
+    pub(crate) async fn try_subscribe(&self, document: &str, variables: &Value) -> Option<Subscription> {
         let mut request = format!("ws://{}/graphql", self.address).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
-        let (socket, _) = connect_async(request).await.expect("a WebSocket opens");
+        let (socket, _) = connect_async(request).await.ok()?;
         let mut subscription = Subscription { socket };
-        subscription.say(&json!({ "type": "connection_init" })).await;
-        assert_eq!(subscription.hear().await.expect("an answer")["type"], "connection_ack");
+        subscription.say(&json!({ "type": "connection_init" })).await?;
+        assert_eq!(subscription.hear().await?["type"], "connection_ack");
         let payload = json!({ "query": document, "variables": variables });
-        subscription.say(&json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
-        subscription
+        subscription.say(&json!({ "type": "subscribe", "id": "1", "payload": payload })).await?;
+        Some(subscription)
     }
 }
 
@@ -92,8 +97,8 @@ impl Subscription {
         Some(data(message["payload"].take()))
     }
 
-    async fn say(&mut self, message: &Value) {
-        self.socket.send(Message::text(message.to_string())).await.expect("the socket is open");
+    async fn say(&mut self, message: &Value) -> Option<()> {
+        self.socket.send(Message::text(message.to_string())).await.ok()
     }
 
     /// The next message that says something.
@@ -104,7 +109,7 @@ impl Subscription {
                 Some(Ok(Message::Text(text))) => {
                     let message: Value = serde_json::from_str(&text).expect("messages are JSON");
                     if message["type"] == "ping" {
-                        self.say(&json!({ "type": "pong" })).await;
+                        self.say(&json!({ "type": "pong" })).await?;
                     } else {
                         return Some(message);
                     }
