@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 mod columns;
 mod m20261122_000001_create_platform;
 mod m20261122_000002_create_events;
+mod m20261122_000003_seed_statistics;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -17,6 +18,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_000001_create_platform::Migration), Box::new(m20261122_000002_create_events::Migration)]
+        vec![
+            Box::new(m20261122_000001_create_platform::Migration),
+            Box::new(m20261122_000002_create_events::Migration),
+            Box::new(m20261122_000003_seed_statistics::Migration),
+        ]
     }
 }

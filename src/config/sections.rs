@@ -276,6 +276,7 @@ impl fmt::Debug for Streams {
             .field("endpoints", &self.endpoints.iter().map(|url| without_secrets(url)).collect::<Vec<_>>())
             .field("stall_seconds", &self.stall_seconds)
             .field("start", &self.start)
+            .field("backfill", &self.backfill.as_ref().map(Url::as_str))
             .finish()
     }
 }

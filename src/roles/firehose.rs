@@ -31,7 +31,7 @@ const BATCH: usize = 500;
 const KNOWN: usize = 100_000;
 
 /// Runs until the token is cancelled.
-pub async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
+pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
     let mut starts = Vec::new();
     for endpoint in &app.config.streams.endpoints {
         let endpoint: Endpoint = endpoint.parse()?;

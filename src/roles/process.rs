@@ -18,10 +18,10 @@ use crate::{
 /// Repositories that are read again at once.
 const RESYNCS: usize = 8;
 /// Within this time a repository is read; it is shorter than the lease.
-const RESYNC_TIME: Duration = Duration::from_secs(120);
+const RESYNC_TIME: Duration = Duration::from_mins(2);
 
 /// Runs until the token is cancelled; what was taken by then is finished.
-pub async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
+pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
     let places = Arc::new(Semaphore::new(RESYNCS));
     let tasks = TaskTracker::new();
     tokio::join!(

@@ -52,7 +52,7 @@ pub async fn run(app: &App, mut input: impl AsyncBufRead + Unpin, mut progress: 
     let mut batch = Vec::new();
     loop {
         let mut line = Vec::new();
-        let bytes = input.read_until(b'\n', &mut line).await.map_err(unreadable)?;
+        let bytes = input.read_until(b'\n', &mut line).await.map_err(|error| unreadable(&error))?;
         if bytes == 0 {
             break;
         }
@@ -81,6 +81,6 @@ async fn flush(app: &App, batch: &mut Vec<String>, summary: &mut Summary) -> Res
     Ok(())
 }
 
-fn unreadable(error: std::io::Error) -> Error {
+fn unreadable(error: &std::io::Error) -> Error {
     Error::invalid("file", "FILE_UNREADABLE", error.to_string())
 }

@@ -16,12 +16,12 @@ use crate::{
 /// How soon a new account is noticed.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two cuts of the change log.
-const CUT: Duration = Duration::from_secs(600);
+const CUT: Duration = Duration::from_mins(10);
 /// Between two measurements.
 const MEASURE: Duration = Duration::from_secs(10);
 
 /// Runs until the token is cancelled.
-pub async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
+pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
     tokio::join!(
         repeat(&shutdown, "look up identities", || look_up(&app)),
         repeat(&shutdown, "cut the change log", || cut(&app)),

@@ -1,8 +1,16 @@
 //! The whole way, from a record that somebody writes on a real PDS to the queries and subscriptions of the running
-//! program: what happens to records and accounts ([`life`]), and what happens to the streams ([`interruption`]).
+//! program: what happens to records and accounts ([`life`], [`names`]), and to the streams ([`interruption`]).
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
 
 mod interruption;
 mod life;
+mod names;
 
 use std::collections::HashSet;
 

@@ -1,8 +1,17 @@
 //! Every integration test, in one binary.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
 mod change_api;
 mod change_feed;
 mod change_log;
+mod client_examples;
 mod devnet;
 mod house;
 mod oracle;

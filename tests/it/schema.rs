@@ -1,5 +1,7 @@
 //! The printed schema: that it is up to date, and that it keeps its own rules.
 
+#![expect(clippy::expect_used, reason = "a test may stop at the first surprise")]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use async_graphql::parser::{

@@ -58,6 +58,7 @@ pub fn schema(app: &App) -> Schema {
 ///
 /// Errors: [`Error::Bug`](crate::error::Error::Bug) if what the schema prints is no schema; a test holds that it is.
 pub(crate) fn router(app: &App, shutdown: CancellationToken) -> Result<Router> {
+    transport::describe_metrics();
     let config = &app.config;
     let limits = Limits {
         max_depth: config.graphql.max_depth as u64,

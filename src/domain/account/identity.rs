@@ -160,3 +160,21 @@ pub(super) async fn put_off(tx: &impl ConnectionTrait, dids: Vec<String>, until:
         .await?;
     Ok(())
 }
+
+/// After a look-up, the directory is asked about the account again at `at`, unless [`ask_again`] came while the look-up
+/// was under way: then it stays due, because the answer may be older than the reason for asking.
+pub(super) async fn ask_next(
+    tx: &impl ConnectionTrait,
+    held: &identity::Model,
+    at: DateTime<Utc>,
+    attempts: i32,
+) -> Result<()> {
+    identity::Entity::update_many()
+        .col_expr(identity::Column::NextCheckAt, Expr::value(at))
+        .col_expr(identity::Column::CheckAttempts, Expr::value(attempts))
+        .filter(identity::Column::Did.eq(&held.did))
+        .filter(identity::Column::NextCheckAt.eq(held.next_check_at))
+        .exec(tx)
+        .await?;
+    Ok(())
+}

@@ -59,9 +59,11 @@ pub async fn next_due(app: &App) -> Result<Option<Duration>> {
     Ok(next.map(|next| (next - app.clock.now()).to_std().unwrap_or_default()))
 }
 
+/// The accounts that are due, each with the time until which nobody else looks it up.
 async fn take_due(app: &App) -> Result<Vec<identity::Model>> {
     let now = app.clock.now();
-    let due = identity::Entity::find()
+    let until = now + UNDER_WAY;
+    let mut due = identity::Entity::find()
         .filter(identity::Column::NextCheckAt.lte(now))
         .order_by_asc(identity::Column::NextCheckAt)
         .limit(u64::from(app.config.identity.batch))
@@ -70,9 +72,10 @@ async fn take_due(app: &App) -> Result<Vec<identity::Model>> {
     let dids: Vec<String> = due.iter().map(|held| held.did.clone()).collect();
     if !dids.is_empty() {
         let dids = &dids;
-        app.db
-            .transact(|tx| async move { super::identity::put_off(&*tx, dids.clone(), now + UNDER_WAY).await })
-            .await?;
+        app.db.transact(|tx| async move { super::identity::put_off(&*tx, dids.clone(), until).await }).await?;
+    }
+    for held in &mut due {
+        held.next_check_at = until;
     }
     Ok(due)
 }
@@ -118,8 +121,6 @@ async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) ->
         handle_status: Set(status),
         pds: Set(pds.map(|pds| pds.to_string())),
         checked_at: Set(Some(now)),
-        next_check_at: Set(now + refresh + jitter),
-        check_attempts: Set(0),
         updated_at: Set(now),
         ..Default::default()
     };
@@ -129,6 +130,7 @@ async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) ->
         .transact(|tx| async move {
             let tx = &*tx;
             row.clone().update(tx).await?;
+            super::identity::ask_next(tx, held, now + refresh + jitter, 0).await?;
             if !is_new_name {
                 return Ok(0);
             }
@@ -158,19 +160,8 @@ async fn put_off(app: &App, held: &identity::Model) -> Result<()> {
     let attempts = held.check_attempts.saturating_add(1);
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
     let pause = FIRST_PAUSE.checked_mul(1 << doublings).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
-    let row = identity::ActiveModel {
-        did: Set(held.did.clone()),
-        next_check_at: Set(app.clock.now() + pause),
-        check_attempts: Set(attempts),
-        ..Default::default()
-    };
-    let row = &row;
-    app.db
-        .transact(|tx| async move {
-            row.clone().update(&*tx).await?;
-            Ok(())
-        })
-        .await
+    let at = app.clock.now() + pause;
+    app.db.transact(|tx| async move { super::identity::ask_next(&*tx, held, at, attempts).await }).await
 }
 
 /// Compares what is known of the account's status with what its present host says: a host that the account has left may

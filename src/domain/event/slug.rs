@@ -12,7 +12,7 @@ const LONG: usize = 32;
 
 /// Candidates for the slug of a record, best first: the name, folded to ASCII, with a short and with a long hash of the
 /// URI behind it. Two records never share the last one.
-pub fn candidates(name: &str, uri: &str) -> [String; 2] {
+pub(super) fn candidates(name: &str, uri: &str) -> [String; 2] {
     let mut readable = slug::slugify(name);
     readable.truncate(READABLE);
     let readable = readable.trim_end_matches('-');

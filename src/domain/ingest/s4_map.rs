@@ -17,7 +17,7 @@ use crate::{
 /// A message that the tables could take.
 #[derive(Clone, Debug)]
 pub(super) enum Mapped {
-    Record(RecordChange),
+    Record(Box<RecordChange>),
     Account(AccountChange),
     /// The identity of this DID may have changed: ask the directory again.
     Identity {
@@ -110,7 +110,7 @@ fn map_record(did: Did, source: Source, commit: &Commit<'_>, occurred_at: DateTi
         _ => return refuse("OPERATION_UNKNOWN", "an operation is one of create, update, delete"),
     };
     let uri = AtUri { did, collection, rkey };
-    Ok(Mapped::Record(RecordChange {
+    Ok(Mapped::Record(Box::new(RecordChange {
         uri: uri.to_string(),
         did: uri.did.into_string(),
         collection: uri.collection.into_string(),
@@ -118,5 +118,5 @@ fn map_record(did: Did, source: Source, commit: &Commit<'_>, occurred_at: DateTi
         rev: commit.rev.clone().into_owned(),
         occurred_at,
         version,
-    }))
+    })))
 }

@@ -41,7 +41,7 @@ impl Topic {
     pub fn lease(self) -> Duration {
         match self {
             Self::Records => Duration::from_secs(10),
-            Self::Resyncs => Duration::from_secs(240),
+            Self::Resyncs => Duration::from_mins(4),
         }
     }
 }

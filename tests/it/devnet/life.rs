@@ -211,6 +211,13 @@ impl Story {
             assert_eq!(self.one(event).await["organizer"]["handle"], new);
         }
         self.is_known(&did, &new).await;
+        // The directory is asked again also when a name changes while it is being asked.
+        let mut last = new;
+        for number in 0..10 {
+            last = self.organizer.rename(&format!("{}-{number}", old.split_once('.').unwrap().0)).await;
+        }
+        let new = last;
+        self.is_known(&did, &new).await;
         let of = async |handle: &str| {
             let actor = json!({ "actor": { "handle": handle } });
             names(&self.graphql.query(LISTS, &actor).await).len()

@@ -105,7 +105,7 @@ pub(crate) fn history(seed: u64) -> Vec<Message> {
     let mut authors: Vec<Author> = (0..people)
         .map(|number| Author {
             did: did(seed, number),
-            now: BEGINNING + rng.i64(..1_000_000_000),
+            now: BEGINNING + rng.i64(0..1_000_000_000),
             rev: String::new(),
             in_commit: Vec::new(),
             last_status_at: None,

@@ -1,5 +1,7 @@
 //! A database with events, answers and accounts of every visibility, and the schema over it.
 
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use async_graphql::{Request, Variables};
 use chrono::{DateTime, Utc};
 use entities::{

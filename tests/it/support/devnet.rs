@@ -2,6 +2,14 @@
 //!
 //! It goes when the value is dropped, and also when the test is killed: it lives only as long as its standard input.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::{
     process::Stdio,
     sync::{
@@ -28,7 +36,7 @@ pub(crate) const RSVP: &str = "community.lexicon.calendar.rsvp";
 /// The first start installs what the network is made of.
 const START: Duration = Duration::from_mins(5);
 /// Far more than one request to the network takes.
-const REQUEST: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST: Duration = Duration::from_secs(30);
 
 /// A client for servers of this machine: plain http.
 pub(crate) static HTTP: LazyLock<Client> = LazyLock::new(|| {
@@ -52,7 +60,8 @@ pub(crate) struct Devnet {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Network {
     control_url: String,
-    plc_url: String,
+    /// The directory of identities.
+    pub(crate) plc_url: String,
     dns: String,
     jetstream_url: String,
     relay_subscribe_repos: String,
@@ -88,6 +97,7 @@ impl Network {
         vec![
             ("GATEWAY_STREAMS__ENDPOINTS", endpoint.to_owned()),
             ("GATEWAY_STREAMS__START", "oldest".to_owned()),
+            ("GATEWAY_STREAMS__BACKFILL", String::new()),
             ("GATEWAY_NETWORK__ALLOW_PRIVATE", "true".to_owned()),
             ("GATEWAY_NETWORK__PLC_URL", self.plc_url.clone()),
             ("GATEWAY_NETWORK__DNS_SERVER", self.dns.clone()),

@@ -1,5 +1,14 @@
 //! The real program as a child process, killed when the test ends.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::{
     net::SocketAddr,
     process::{ExitStatus, Stdio},
@@ -17,7 +26,7 @@ use tokio::{
 };
 
 /// Far more than starting and stopping take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How to start the program; every start has the same settings, so that a restart goes on where the last one ended.
 #[derive(Debug)]

@@ -1,5 +1,12 @@
 //! The API as its clients use it: queries over HTTP, subscriptions over a WebSocket.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -16,7 +23,7 @@ use tokio_tungstenite::{
 use super::devnet::HTTP;
 
 /// Far more than anything that is waited for takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks at something that will come about.
 const LOOK: Duration = Duration::from_millis(25);
 

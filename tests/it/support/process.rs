@@ -24,7 +24,10 @@ impl Program {
     /// Over a database, following no stream.
     pub(crate) fn over(database: &str) -> Self {
         let program = Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() };
-        let program = program.with("DATABASE_URL", database).with("GATEWAY_STREAMS__ENDPOINTS", "");
+        let program = program
+            .with("DATABASE_URL", database)
+            .with("GATEWAY_STREAMS__ENDPOINTS", "")
+            .with("GATEWAY_STREAMS__BACKFILL", "");
         // Nobody may be asked: a port on which nothing listens.
         program.with("GATEWAY_NETWORK__PLC_URL", "http://127.0.0.1:1").with("GATEWAY_NETWORK__ALLOW_PRIVATE", "true")
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use entities::{event, event_attendee as attendee, sets::SourceType, sets::Verdict, source_record as record};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
-use super::Work;
+use super::{Work, organizer_of};
 use crate::{
     domain::{
         account::shadow,
@@ -29,16 +29,22 @@ impl Work {
         let appeared: BTreeSet<String> = self.touched.appeared().map(str::to_owned).collect();
         let mut subjects: BTreeSet<String> = self.ledger.answers().iter().map(|(subject, _)| subject.clone()).collect();
         subjects.extend(appeared.iter().cloned());
+        let organizers: BTreeSet<String> = subjects.iter().filter_map(|subject| organizer_of(subject)).collect();
+        self.hold(tx, organizers).await?;
         let events = by_uri(tx, self.tenant, subjects.into_iter().collect()).await?;
         if events.is_empty() {
             return Ok(());
         }
         let changed: BTreeSet<(String, String)> =
             self.ledger.answers().iter().filter(|(subject, _)| events.contains_key(subject)).cloned().collect();
-        let newest = newest_answers(tx, &changed, &appeared).await?;
+        let mut newest = newest_answers(tx, &changed, &appeared).await?;
 
         let people: BTreeSet<String> = newest.keys().chain(&changed).map(|(_, did)| did.clone()).collect();
-        self.learn(tx, people.clone()).await?;
+        if self.learn(tx, &people).await? {
+            // Those who answered early may have taken it back until they were held. Nobody can have joined them: that
+            // takes the organiser's lock, which is held.
+            newest = newest_answers(tx, &changed, &appeared).await?;
+        }
         let answering: BTreeSet<String> = newest.keys().map(|(_, did)| did.clone()).collect();
         let mut accounts = shadow::find_or_create(tx, self.tenant, answering.into_iter().collect(), self.now).await?;
         self.persisted.shadows += accounts.created;

@@ -8,7 +8,6 @@ use super::{Work, organizer_of};
 use crate::{
     domain::{account::shadow, event::write as event, rsvp::write as rsvp},
     error::Result,
-    infra::db,
 };
 
 impl Work {
@@ -25,10 +24,14 @@ impl Work {
                 continue;
             }
             let answered = rsvp::answered_by(tx, self.tenant, of.clone()).await?;
+            let organizers: BTreeSet<String> = event::by_id(tx, self.tenant, answered.clone())
+                .await?
+                .iter()
+                .filter_map(|event| organizer_of(event.record_uri.as_deref()?))
+                .collect();
+            self.hold(tx, organizers).await?;
+            // Read when they are held: until then one of them may have changed or gone.
             let answered = event::by_id(tx, self.tenant, answered).await?;
-            let organizers: BTreeSet<String> =
-                answered.iter().filter_map(|event| organizer_of(event.record_uri.as_deref()?)).collect();
-            db::lock(tx, &organizers.into_iter().collect::<Vec<_>>()).await?;
             rsvp::hide(tx, of.clone(), is_hidden, self.now).await?;
             for event in answered {
                 self.touched.answers(event);
@@ -74,11 +77,14 @@ impl Work {
                 rev: &row.rev,
                 is_hidden: !self.is_active(&row.did),
             };
-            let after = event::project(draft, &origin, before.as_ref(), self.now);
-            // An echo says nothing new.
-            if before.as_ref().is_none_or(|before| !event::changed_fields(before, &after).is_empty()) {
-                written.push((before, after));
+            let mut after = event::project(draft, &origin, before.as_ref(), self.now);
+            // An echo says nothing new: only its revision is taken, which is the same then in every order of arrival.
+            if let Some(before) = &before
+                && event::changed_fields(before, &after).is_empty()
+            {
+                after.updated_at = before.updated_at;
             }
+            written.push((before, after));
         }
         event::delete(tx, self.tenant, removed.iter().map(|event| event.id).collect()).await?;
         for before in removed {

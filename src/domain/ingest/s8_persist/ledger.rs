@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use entities::{location::Texts, sets::Verdict, source_record as record};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, sea_query::OnConflict,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+    sea_query::OnConflict,
 };
 
 use super::{is_event, subject_of};
@@ -18,6 +19,7 @@ use crate::{
         source::{Draft, EventDraft},
     },
     error::Result,
+    infra::db::among,
 };
 
 /// Rows of one INSERT: SQLite takes 32,766 values.
@@ -33,6 +35,21 @@ pub(super) struct Ledger {
     events: BTreeMap<String, Option<Box<EventDraft>>>,
     /// People whose answer to an event has to be found again: (event's URI, DID).
     answers: BTreeSet<(String, String)>,
+}
+
+/// URIs of the events that these accounts answer, as far as anybody has said so by now.
+pub(super) async fn subjects_of(tx: &impl ConnectionTrait, dids: Vec<String>) -> Result<Vec<String>> {
+    if dids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(record::Entity::find()
+        .select_only()
+        .column(record::Column::SubjectUri)
+        .filter(among(tx.get_database_backend(), record::Column::Did, dids))
+        .filter(record::Column::SubjectUri.is_not_null())
+        .into_tuple()
+        .all(tx)
+        .await?)
 }
 
 impl Ledger {

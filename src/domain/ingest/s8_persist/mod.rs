@@ -6,7 +6,9 @@
 //! arrival can leave a trace.
 //!
 //! Two transactions that could disturb each other are held apart by locks on the DIDs involved: of the authors, and of
-//! the organisers whose events are answered.
+//! the organisers whose events are answered, were answered until now, or were answered by an account whose status
+//! changes. As many as can be foreseen are taken at once and in order; a lock that turns out to be needed later is taken
+//! before what it guards is read (or it is read again).
 
 mod answers;
 mod events;
@@ -16,14 +18,14 @@ mod touched;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use sea_orm::DatabaseTransaction;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 
 use self::{ledger::Ledger, touched::Touched};
 use super::{
     failure,
     pipeline::{Parked, Stage},
     s4_map::{Mapped, RecordChange},
-    s5_dedupe::{Deduped, Novelty},
+    s5_dedupe::{Deduped, Novelty, find_held},
     s7_validate::Validated,
 };
 use crate::{
@@ -90,6 +92,8 @@ async fn run(tx: &DatabaseTransaction, bodies: &[String], batch: &Validated, now
 struct Work {
     tenant: Tenant,
     now: DateTime<Utc>,
+    /// The DIDs about which no other transaction does anything until this one ends.
+    locked: BTreeSet<String>,
     /// How the accounts stand, those of the batch and those found on the way.
     standings: HashMap<String, Standing>,
     /// Accounts about which a host said something new.
@@ -106,6 +110,7 @@ struct Work {
 impl Work {
     async fn begin(tx: &DatabaseTransaction, batch: &Validated, now: DateTime<Utc>) -> Result<Self> {
         let mut authors = BTreeSet::new();
+        let mut accounts = Vec::new();
         let mut locks = BTreeSet::new();
         let mut uris = Vec::new();
         for message in &batch.messages {
@@ -118,6 +123,7 @@ impl Work {
                 }
                 Mapped::Account(account) => {
                     authors.insert(account.did.clone());
+                    accounts.push(account.did.clone());
                 }
                 Mapped::Identity { did } => {
                     authors.insert(did.clone());
@@ -126,6 +132,12 @@ impl Work {
             }
         }
         locks.extend(authors.iter().cloned());
+        if tx.get_database_backend() == DbBackend::Postgres {
+            let held = find_held(tx, uris.iter().copied()).await?.into_values().filter_map(|held| held.subject_uri);
+            let subjects = ledger::subjects_of(tx, accounts).await?.into_iter().chain(held);
+            locks.extend(subjects.filter_map(|subject| organizer_of(&subject)));
+        }
+        let locked = locks.clone();
         db::lock(tx, &locks.into_iter().collect::<Vec<_>>()).await?;
         let authors: Vec<String> = authors.into_iter().collect();
         let mut standings = identity::standings(tx, authors.clone()).await?;
@@ -135,6 +147,7 @@ impl Work {
         Ok(Self {
             tenant: batch.tenant,
             now,
+            locked,
             standings,
             changed_standings: BTreeSet::new(),
             flipped: BTreeSet::new(),
@@ -219,14 +232,28 @@ impl Work {
         self.standings.get(did).is_none_or(Standing::is_active)
     }
 
-    /// Learns how more accounts stand.
-    async fn learn(&mut self, tx: &DatabaseTransaction, dids: BTreeSet<String>) -> Result<()> {
-        let new: Vec<String> = dids.into_iter().filter(|did| !self.standings.contains_key(did)).collect();
+    /// Holds back other transactions about more accounts. Whether there were any that it had not held back so far: what
+    /// was read about those may have changed meanwhile.
+    async fn hold(&mut self, tx: &DatabaseTransaction, dids: impl IntoIterator<Item = String>) -> Result<bool> {
+        // SQLite has one writer, and this is it.
+        if tx.get_database_backend() != DbBackend::Postgres {
+            return Ok(false);
+        }
+        let new: BTreeSet<String> = dids.into_iter().filter(|did| !self.locked.contains(did)).collect();
+        db::lock(tx, &new.iter().collect::<Vec<_>>()).await?;
+        let is_any = !new.is_empty();
+        self.locked.extend(new);
+        Ok(is_any)
+    }
+
+    /// Holds back other transactions about more accounts, as [`hold`](Self::hold) does, and learns how they stand.
+    async fn learn(&mut self, tx: &DatabaseTransaction, dids: &BTreeSet<String>) -> Result<bool> {
+        let is_any = self.hold(tx, dids.iter().cloned()).await?;
+        let new: Vec<String> = dids.iter().filter(|did| !self.standings.contains_key(*did)).cloned().collect();
         if !new.is_empty() {
-            db::lock(tx, &new).await?;
             self.standings.extend(identity::standings(tx, new).await?);
         }
-        Ok(())
+        Ok(is_any)
     }
 }
 

@@ -1,5 +1,12 @@
 //! Tests of the transports, with a small schema of their own.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "resolvers have the shape that the library asks for"
+)]
+
 mod http;
 mod socket;
 

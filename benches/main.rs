@@ -1,0 +1,88 @@
+//! Measurements, printed beside what they are to be compared with and beside the aims. Nothing fails because it is slow:
+//! only ratios carry from one machine to another.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    reason = "prints rounded numbers for people, that is what it is for"
+)]
+
+mod floor;
+mod ingest;
+mod latency;
+mod rest;
+/// What the tests use as well, as far as it is of use here.
+#[expect(
+    dead_code,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise, and so does a measurement"
+)]
+#[path = "../tests/it/support"]
+mod support {
+    pub(crate) mod app;
+    pub(crate) mod database;
+    pub(crate) mod devnet;
+    pub(crate) mod graphql;
+    pub(crate) mod process;
+    pub(crate) mod records;
+}
+mod table;
+
+use clap::{Parser, ValueEnum};
+
+/// As in the program itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures the gateway, and beside it the database's and the network's own path.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/bench")]
+struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_value = "all")]
+    part: Part,
+    /// Records of the replay; fewer make a smoke test
+    #[arg(long, default_value_t = 20_000, value_parser = at_least_100)]
+    records: usize,
+    /// How often each is measured; medians are shown
+    #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    runs: usize,
+    /// Cargo says that it is a benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Replay of records, beside the same rows written by hand
+    Ingest,
+    /// From a write on a PDS to a subscriber, on the local network
+    Latency,
+    /// Time to start, and memory at rest
+    Rest,
+    /// Everything
+    All,
+}
+
+fn at_least_100(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|records| *records >= 100).ok_or_else(|| "a number from 100 on".to_owned())
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { part, records, runs, .. } = Arguments::parse();
+    let wants = |one| part == one || part == Part::All;
+    if wants(Part::Ingest) {
+        ingest::run(records, runs).await?;
+    }
+    if wants(Part::Latency) {
+        latency::run().await?;
+    }
+    if wants(Part::Rest) {
+        rest::run(records).await?;
+    }
+    Ok(())
+}

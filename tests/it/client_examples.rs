@@ -1,0 +1,130 @@
+//! What stands in `client-examples/`, and what the reference suites of `tests/conformance` say, tried on the running
+//! program: an example that no longer works fails here before it misleads anybody.
+
+mod feed;
+mod node;
+mod running;
+mod scripts;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::{Value, json};
+
+use self::{
+    node::Packages,
+    running::{NAMES, PLACE, Running, guest, organizer},
+};
+
+/// The project's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+async fn every_operation_answers() {
+    let running = Running::start().await;
+    let known = known(&running).await;
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root().join("client-examples/operations")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let document = fs::read_to_string(&path).unwrap();
+        let (variables, shown) = expected(&name, &known);
+        let data = if name == "EventIngested" {
+            running.graphql().subscribe(&document, &variables).await.next().await
+        } else {
+            running.graphql().query(&document, &variables).await
+        };
+        for (pointer, value) in shown {
+            assert_eq!(data.pointer(pointer), Some(&value), "{name}: {pointer} in {data:#}");
+        }
+        names.insert(name);
+    }
+    assert!(names.len() >= 14, "only {names:?}");
+}
+
+/// The first event with what names it, and the oldest cursor.
+async fn known(running: &Running) -> Value {
+    let document = "{
+        events(first: 1) { nodes { id slug atproto { uri } rsvps { nodes { id } } organizer { id } } }
+        serviceInfo { oldestCursor }
+    }";
+    running.graphql().query(document, &json!({})).await
+}
+
+/// Variables of an operation, and what its answer then shows where.
+fn expected(operation: &str, known: &Value) -> (Value, Vec<(&'static str, Value)>) {
+    let event = &known["events"]["nodes"][0];
+    let [id, slug, uri] = ["/id", "/slug", "/atproto/uri"].map(|pointer| event.pointer(pointer).unwrap().clone());
+    let from = "2090-01-01T00:00:00Z";
+    let (latitude, longitude) = PLACE;
+    match operation {
+        "UpcomingEvents" => (
+            json!({ "from": from, "first": 1 }),
+            vec![
+                ("/events/nodes/0/name", json!(NAMES[0])),
+                ("/events/nodes/0/attendance", json!({ "confirmedCount": 1, "maybeCount": 1 })),
+                ("/events/pageInfo/hasNextPage", json!(true)),
+            ],
+        ),
+        "EventPage" => (
+            json!({ "slug": slug }),
+            vec![
+                ("/event/name", json!(NAMES[0])),
+                ("/event/locations/0/__typename", json!("GeoLocation")),
+                ("/event/locations/1/locality", json!("Berlin")),
+                ("/event/organizer/did", json!(organizer())),
+                ("/event/rsvps/pageInfo/hasNextPage", json!(false)),
+            ],
+        ),
+        "EventByUri" => (json!({ "uri": uri }), vec![("/event/atproto/value/name", json!(NAMES[0]))]),
+        "EventsNear" => (
+            json!({ "latitude": latitude + 0.01, "longitude": longitude, "radiusMeters": 5_000, "from": from }),
+            vec![("/events/nodes/0/name", json!(NAMES[0])), ("/events/pageInfo/hasNextPage", json!(false))],
+        ),
+        "SearchEvents" => (
+            json!({ "text": "garden party" }),
+            vec![("/events/totalCount", json!(1)), ("/events/edges/0/node/name", json!(NAMES[1]))],
+        ),
+        "OrganizerEvents" => {
+            (json!({ "did": organizer() }), vec![("/shadowAccount/events/nodes/0/name", json!(NAMES[0]))])
+        }
+        "ShadowAccounts" => {
+            (json!({ "minimumEventCount": 1 }), vec![("/shadowAccounts/nodes/0/did", json!(organizer()))])
+        }
+        "Rsvps" => (
+            json!({ "attendee": { "did": guest(1) } }),
+            vec![("/rsvps/nodes/0/status", json!("CONFIRMED")), ("/rsvps/nodes/0/event/name", json!(NAMES[0]))],
+        ),
+        "Node" => (json!({ "id": id }), vec![("/node/__typename", json!("Event")), ("/node/slug", slug)]),
+        "Nodes" => (
+            json!({ "ids": [event["rsvps"]["nodes"][0]["id"], id, event["organizer"]["id"]] }),
+            vec![
+                ("/nodes/0/__typename", json!("Rsvp")),
+                ("/nodes/1/name", json!(NAMES[0])),
+                ("/nodes/2/__typename", json!("ShadowAccount")),
+            ],
+        ),
+        "EventChanges" => {
+            (json!({}), vec![("/eventChanges/changes/0/uri", uri), ("/eventChanges/hasMore", json!(false))])
+        }
+        "EndOfChanges" => (json!({}), vec![("/eventChanges/hasMore", json!(false))]),
+        "EventIngested" => {
+            let change = json!({ "after": known["serviceInfo"]["oldestCursor"] });
+            (change, vec![("/eventIngested/event/attendance/cancelledCount", json!(0))])
+        }
+        "ServiceInfo" => (json!({}), vec![("/serviceInfo/version", json!(env!("CARGO_PKG_VERSION")))]),
+        unknown => panic!("{unknown}.graphql is new: say here what it is asked with and what it shows"),
+    }
+}
+
+#[tokio::test]
+async fn http_and_sockets_conform() {
+    let packages = Packages::installed("tests/conformance").await;
+    let running = Running::start().await;
+    let url = format!("{}/graphql", running.url());
+    for arguments in [&["http.mjs"][..], &["--test", "socket.mjs"]] {
+        let said = packages.run("node", arguments, &[("GRAPHQL_URL", &url)]).await;
+        println!("{said}");
+    }
+}

@@ -1,0 +1,137 @@
+//! The scripts with curl.
+
+use std::{process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+use super::{
+    root,
+    running::{NAMES, PLACE, Running},
+};
+use crate::support::records::network;
+
+/// Far more than any answer takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn scripts_ask() {
+    let running = Running::start().await;
+    let first = answer(&running, "upcoming.sh", &["1"]).await;
+    assert_eq!(names(&first), [NAMES[0]]);
+    let end = first["data"]["events"]["pageInfo"]["endCursor"].as_str().unwrap();
+    assert_eq!(names(&answer(&running, "upcoming.sh", &["1", end]).await), [NAMES[1]]);
+
+    let (latitude, longitude) = PLACE;
+    let near = answer(&running, "near.sh", &[&latitude.to_string(), &longitude.to_string(), "1000"]).await;
+    assert_eq!(names(&near), [NAMES[0]]);
+    assert!(names(&answer(&running, "near.sh", &["0", "0"]).await).is_empty());
+
+    let found = answer(&running, "search.sh", &["garden", "party"]).await;
+    assert_eq!(found["data"]["events"]["edges"][0]["node"]["name"], NAMES[1]);
+    let none = answer(&running, "search.sh", &[r#"no "such\ thing"#]).await;
+    assert_eq!(
+        none,
+        json!({ "data": { "events": {
+        "totalCount": 0, "edges": [], "pageInfo": { "endCursor": null, "hasNextPage": false },
+    } } })
+    );
+}
+
+#[tokio::test]
+async fn scripts_follow() {
+    let running = Running::start().await;
+    let file = running.folder().join("changes.cursor");
+    let poll = || Following::start(&running, "changes.sh", &[file.to_str().unwrap()]);
+    let mut polling = poll();
+    let opening = running.cursors(None).await;
+    let polled = polling.pages(opening.len()).await;
+    assert_eq!(polled, opening);
+    let mut following = Following::start(&running, "subscribe.sh", &[&opening[0]]);
+    let mut followed = following.events(opening.len() - 1).await;
+
+    let lines = network(9, 150, 10).lines;
+    let (one, other) = lines.split_at(120);
+    running.program.replay(&running.program.file(one)).await;
+    let more = running.cursors(opening.last().map(String::as_str)).await;
+    assert!(more.len() > 100, "more than a page");
+    assert_eq!(polling.pages(more.len()).await, more);
+    followed.extend(following.events(more.len()).await);
+    assert_eq!(followed, [&opening[1..], &more].concat());
+
+    // The file brings the next one to where this one is going to be.
+    let at = more.last().unwrap();
+    while std::fs::read_to_string(&file).unwrap().trim() != at {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    polling.child.kill().await.unwrap();
+    running.program.replay(&running.program.file(other)).await;
+    let rest = running.cursors(Some(at)).await;
+    assert_eq!(poll().pages(rest.len()).await, rest);
+}
+
+fn script(running: &Running, name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(root().join("client-examples/curl").join(name));
+    command.args(arguments).env("GATEWAY", running.url()).env("INTERVAL", "0.1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// The JSON that a script prints.
+async fn answer(running: &Running, name: &str, arguments: &[&str]) -> Value {
+    let ended = timeout(PATIENCE, script(running, name, arguments).output()).await.expect("it ends").unwrap();
+    let text = String::from_utf8(ended.stdout).unwrap();
+    assert!(ended.status.success(), "{name}: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn names(answer: &Value) -> Vec<&str> {
+    let nodes = answer["data"]["events"]["nodes"].as_array().unwrap();
+    nodes.iter().map(|event| event["name"].as_str().unwrap()).collect()
+}
+
+/// A script that goes on.
+struct Following {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Following {
+    fn start(running: &Running, name: &str, arguments: &[&str]) -> Self {
+        let mut child = script(running, name, arguments).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> String {
+        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("it prints something").unwrap();
+        line.expect("it goes on")
+    }
+
+    /// Cursors from pages, so many.
+    async fn pages(&mut self, count: usize) -> Vec<String> {
+        let mut cursors = Vec::new();
+        while cursors.len() < count {
+            let page: Value = serde_json::from_str(&self.line().await).unwrap();
+            let changes = page["data"]["eventChanges"]["changes"].as_array().unwrap();
+            cursors.extend(changes.iter().map(|change| change["cursor"].as_str().unwrap().to_owned()));
+        }
+        cursors
+    }
+
+    /// Cursors from server-sent events, so many.
+    async fn events(&mut self, count: usize) -> Vec<String> {
+        let mut cursors = Vec::new();
+        while cursors.len() < count {
+            if let Some(data) = self.line().await.strip_prefix("data: ") {
+                let change: Value = serde_json::from_str(data).unwrap();
+                cursors.push(change["data"]["eventIngested"]["cursor"].as_str().unwrap().to_owned());
+            }
+        }
+        cursors
+    }
+}

@@ -1,0 +1,148 @@
+//! The tables: made, taken away and made again, and the same as the entities say.
+
+use std::collections::BTreeMap;
+
+use entities::{
+    change, event, event_attendee, identity, ingest_failure, queue_message, source_record, stream_cursor, tenant, user,
+};
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{
+    ColumnTrait, ColumnType, ConnectionTrait, DatabaseConnection, DbBackend, EntityName, EntityTrait, IdenStatic,
+    Iterable, Statement,
+};
+
+use crate::support::database::{TestDb, on_each_database};
+
+/// Whether a column may be empty, and what it holds.
+type Column = (bool, &'static str);
+
+/// Calls the macro with every entity.
+macro_rules! every_entity {
+    ($call:ident) => {
+        $call!(
+            change, event, event_attendee, identity, ingest_failure, queue_message, source_record, stream_cursor, tenant,
+            user
+        )
+    };
+}
+
+#[tokio::test]
+async fn up_down_and_up_again_leaves_the_same_tables() {
+    on_each_database(async |test| {
+        let db = test.connect_again().await;
+        let first = catalogue(db.read()).await;
+        assert!(!first.is_empty());
+        // Back and forth step by step, so that no migration leans on a later one.
+        for steps in 1..=u32::try_from(Migrator::migrations().len()).unwrap() {
+            Migrator::down(db.read(), Some(steps)).await.unwrap();
+            Migrator::up(db.read(), None).await.unwrap();
+            assert_eq!(catalogue(db.read()).await, first, "after {steps} steps back");
+        }
+        Migrator::down(db.read(), None).await.unwrap();
+        assert_eq!(catalogue(db.read()).await, Vec::<String>::new());
+        db.migrate().await.unwrap();
+        assert_eq!(catalogue(db.read()).await, first);
+        select_all(test).await;
+        assert_eq!(tenant::Entity::find().all(db.read()).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+async fn select_all(test: &TestDb) {
+    macro_rules! select {
+        ($($entity:ident),+) => { $($entity::Entity::find().one(test.db.read()).await.unwrap();)+ };
+    }
+    every_entity!(select);
+}
+
+#[tokio::test]
+async fn entities_and_tables_agree() {
+    on_each_database(async |test| {
+        let mut tables = tables(test.db.read()).await;
+        macro_rules! compare {
+            ($($entity:ident),+) => { $({
+                let name = $entity::Entity.table_name();
+                let table = tables.remove(name).unwrap_or_default();
+                assert_eq!(columns::<$entity::Entity>(test.db.backend()), table, "{name}");
+            })+ };
+        }
+        every_entity!(compare);
+        tables.remove("seaql_migrations");
+        assert!(tables.is_empty(), "tables without an entity: {tables:?}");
+    })
+    .await;
+}
+
+fn columns<E: EntityTrait>(backend: DbBackend) -> BTreeMap<String, Column> {
+    let column = |column: E::Column| {
+        let definition = column.def();
+        let kind = match (definition.get_column_type(), backend) {
+            (ColumnType::BigInteger, _) => "long",
+            (ColumnType::Integer, _) => "integer",
+            (ColumnType::Boolean, _) => "flag",
+            (ColumnType::Double, _) => "double",
+            (ColumnType::TimestampWithTimeZone | ColumnType::Timestamp | ColumnType::DateTime, _) => "instant",
+            (ColumnType::Json | ColumnType::JsonBinary, _) => "json",
+            (ColumnType::Text | ColumnType::String(_), _) => "text",
+            (other, _) => panic!("{other:?} is not known here"),
+        };
+        (column.as_str().to_owned(), (definition.is_null(), kind))
+    };
+    E::Column::iter().map(column).collect()
+}
+
+/// What the database says of itself, by table and column.
+async fn tables(db: &DatabaseConnection) -> BTreeMap<String, BTreeMap<String, Column>> {
+    let sql = match db.get_database_backend() {
+        DbBackend::Postgres => {
+            "SELECT table_name AS t, column_name AS c, data_type AS k, is_nullable = 'YES' AS n
+            FROM information_schema.columns WHERE table_schema = current_schema()"
+        }
+        _ => {
+            r#"SELECT m.name AS t, p.name AS c, lower(p.type) AS k, NOT p."notnull" AND NOT p.pk AS n
+            FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS p
+            WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'"#
+        }
+    };
+    let mut tables: BTreeMap<String, BTreeMap<String, Column>> = BTreeMap::new();
+    for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap() {
+        let text = |name: &str| row.try_get::<String>("", name).unwrap();
+        let kind = match text("k").as_str() {
+            "bigint" => "long",
+            "integer" => "integer",
+            "boolean" => "flag",
+            "double precision" | "double" | "real" => "double",
+            "timestamp with time zone" | "timestamp_with_timezone_text" => "instant",
+            "jsonb" | "jsonb_text" | "json_text" => "json",
+            "text" | "varchar" | "character varying" => "text",
+            other => panic!("{other} is not known here"),
+        };
+        // A key of SQLite counts up only when it is called an integer; it has 64 bits all the same.
+        let is_key = db.get_database_backend() == DbBackend::Sqlite && text("c") == "id";
+        let kind = if is_key { "long" } else { kind };
+        tables.entry(text("t")).or_default().insert(text("c"), (row.try_get::<bool>("", "n").unwrap(), kind));
+    }
+    tables
+}
+
+/// Every table and index as the database would make it again, but for those of the migrations themselves.
+async fn catalogue(db: &DatabaseConnection) -> Vec<String> {
+    let sql = match db.get_database_backend() {
+        DbBackend::Postgres => {
+            "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default) AS d
+            FROM information_schema.columns
+            WHERE table_schema = current_schema() AND table_name <> 'seaql_migrations'
+            UNION ALL SELECT indexdef FROM pg_indexes
+            WHERE schemaname = current_schema() AND tablename <> 'seaql_migrations'
+            UNION ALL SELECT concat_ws(' ', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
+            WHERE connamespace = current_schema()::regnamespace AND conrelid <> 'seaql_migrations'::regclass
+            ORDER BY 1"
+        }
+        _ => {
+            "SELECT sql AS d FROM sqlite_master
+            WHERE sql IS NOT NULL AND tbl_name <> 'seaql_migrations' AND name NOT LIKE 'sqlite_%' ORDER BY 1"
+        }
+    };
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+    rows.iter().map(|row| row.try_get::<String>("", "d").unwrap()).collect()
+}
