@@ -31,6 +31,9 @@ mod support {
 }
 mod table;
 
+use std::process::ExitCode;
+
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 /// As in the program itself.
@@ -67,13 +70,23 @@ enum Part {
     All,
 }
 
-fn at_least_100(text: &str) -> Result<usize, String> {
+fn at_least_100(text: &str) -> std::result::Result<usize, String> {
     text.parse().ok().filter(|records| *records >= 100).ok_or_else(|| "a number from 100 on".to_owned())
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Arguments { part, records, runs, .. } = Arguments::parse();
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { part, records, runs, .. } = arguments;
     let wants = |one| part == one || part == Part::All;
     if wants(Part::Ingest) {
         ingest::run(records, runs).await?;

@@ -18,7 +18,7 @@ use crate::{
     },
     error::Result,
     infra::{
-        atproto::stream::{Dialect, Endpoint, Frame, Item, Start, StreamSettings, Wanted, follow},
+        atproto::stream::{Endpoint, Frame, Item, Start, StreamSettings, Wanted, follow},
         queue::Message,
     },
 };
@@ -36,7 +36,8 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
     for endpoint in &app.config.streams.endpoints {
         let endpoint: Endpoint = endpoint.parse()?;
         let stored = cursor::load(app.db.read(), &endpoint.to_string()).await?;
-        let first = (app.config.streams.start == First::Oldest).then(|| oldest(&endpoint));
+        // Nought asks for everything that a stream still has.
+        let first = (app.config.streams.start == First::Oldest).then_some(0);
         starts.push(Start { endpoint, cursor: stored.or(first) });
     }
     if starts.is_empty() {
@@ -53,15 +54,6 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
     let filling = backfill::run(&app, &queues, &shutdown);
     let (read, (), ()) = tokio::join!(reading, publisher.run(receiver, &shutdown), filling);
     read
-}
-
-/// The position that asks for everything a stream still has.
-fn oldest(endpoint: &Endpoint) -> i64 {
-    match endpoint.dialect() {
-        // Jetstream takes nought for "now".
-        Dialect::Jetstream => 1,
-        Dialect::Firehose => 0,
-    }
 }
 
 struct Publisher {

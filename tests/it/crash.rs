@@ -80,7 +80,8 @@ async fn verify_subscriber(db: &Db, test: &TestDb, seen: &Seen) {
         }
     }
     assert!(logged.is_sorted_by(|a, b| a.0 < b.0));
-    let changes: Vec<_> = seen.changes.iter().map(|seen| (seen.cursor, Some(seen.uri.clone()), seen.operation)).collect();
+    let changes: Vec<_> =
+        seen.changes.iter().map(|seen| (seen.cursor, Some(seen.uri.clone()), seen.operation)).collect();
     assert!(changes == logged, "{} changes were seen, {} are logged", changes.len(), logged.len());
     let created = logged.iter().filter(|(_, _, operation)| *operation == ChangeOperation::Created).count();
     assert_eq!(created, EVENTS);

@@ -1,5 +1,4 @@
 //! Every integration test, in one binary.
-
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -12,8 +11,11 @@ mod change_api;
 mod change_feed;
 mod change_log;
 mod client_examples;
+mod crash;
 mod devnet;
+mod hostile;
 mod house;
+mod migrations;
 mod oracle;
 mod reading;
 mod schema;

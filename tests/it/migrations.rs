@@ -20,7 +20,15 @@ type Column = (bool, &'static str);
 macro_rules! every_entity {
     ($call:ident) => {
         $call!(
-            change, event, event_attendee, identity, ingest_failure, queue_message, source_record, stream_cursor, tenant,
+            change,
+            event,
+            event_attendee,
+            identity,
+            ingest_failure,
+            queue_message,
+            source_record,
+            stream_cursor,
+            tenant,
             user
         )
     };
