@@ -1,6 +1,9 @@
 //! The first start: streams only tell what happens from now on, so a relay is asked which repositories hold calendar
 //! records, and each of them is read once.
 
+use std::time::Duration;
+
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
@@ -20,9 +23,19 @@ use crate::{
     },
 };
 
+/// How long a stream is waited for. Repositories are read behind a stream that is already followed, so that nothing is
+/// written between the two; but better a little may be missing than everything.
+const CONNECTION: Duration = Duration::from_secs(30);
+
 /// Reads every repository once, and never again; tries until the relay answers or the token is cancelled.
-pub(super) async fn run(app: &App, queues: &Queues, shutdown: &CancellationToken) {
+pub(super) async fn run(app: &App, queues: &Queues, connected: &Notify, shutdown: &CancellationToken) {
     let Some(relay) = &app.config.streams.backfill else { return };
+    let wait = tokio::time::timeout(CONNECTION, connected.notified());
+    match shutdown.run_until_cancelled(wait).await {
+        None => return,
+        Some(Err(_)) => warn!("no stream has answered so far; the repositories are read all the same"),
+        Some(Ok(())) => {}
+    }
     let mut failures = 0;
     while let Err(error) = attempt(app, queues, relay).await {
         failures += 1;

@@ -1,9 +1,12 @@
 //! Reads the streams and fills the queue. The cursor of a stream moves only when the queue has everything before it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use metrics::{counter, gauge};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -48,15 +51,24 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
     let names = starts.iter().map(|start| start.endpoint.to_string()).collect();
     let (sender, receiver) = mpsc::channel(BUFFER);
     let settings = StreamSettings { stall_after: app.config.streams.stall(), ..StreamSettings::default() };
-    let publisher = Publisher { app: app.clone(), queues: queues.clone(), names, known: HashSet::new() };
+    let connected = Arc::new(Notify::new());
+    let publisher = Publisher {
+        connected: Arc::clone(&connected),
+        app: app.clone(),
+        queues: queues.clone(),
+        names,
+        known: HashSet::new(),
+    };
     // When reading ends, the sender is dropped and the publisher ends after the last item.
     let reading = follow(starts, Wanted::new(COLLECTIONS), settings, sender, shutdown.clone());
-    let filling = backfill::run(&app, &queues, &shutdown);
+    let filling = backfill::run(&app, &queues, &connected, &shutdown);
     let (read, (), ()) = tokio::join!(reading, publisher.run(receiver, &shutdown), filling);
     read
 }
 
 struct Publisher {
+    /// Told when a stream has answered.
+    connected: Arc<Notify>,
     app: App,
     queues: Queues,
     /// Addresses of the endpoints, as keys of their cursors.
@@ -98,6 +110,7 @@ impl Publisher {
                     }
                     positions.insert(frame.endpoint, frame.cursor);
                 }
+                Item::Connected { .. } => self.connected.notify_one(),
                 Item::Passed { endpoint, cursor } => {
                     positions.insert(*endpoint, *cursor);
                 }

@@ -1,5 +1,6 @@
 //! The whole way, from a record that somebody writes on a real PDS to the queries and subscriptions of the running
-//! program: what happens to records and accounts ([`life`], [`names`]), and to the streams ([`interruption`]).
+//! program: what is there at the first start ([`first_start`]), what happens to records and accounts ([`life`], [`names`]),
+//! and to the streams ([`interruption`]).
 
 #![expect(
     clippy::expect_used,
@@ -8,6 +9,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod first_start;
 mod interruption;
 mod life;
 mod names;

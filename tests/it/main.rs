@@ -1,4 +1,5 @@
 //! Every integration test, in one binary.
+
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,

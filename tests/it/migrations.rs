@@ -85,8 +85,9 @@ fn columns<E: EntityTrait>(backend: DbBackend) -> BTreeMap<String, Column> {
     let column = |column: E::Column| {
         let definition = column.def();
         let kind = match (definition.get_column_type(), backend) {
-            (ColumnType::BigInteger, _) => "long",
-            (ColumnType::Integer, _) => "integer",
+            // SQLite has one kind of whole number, of 64 bits.
+            (ColumnType::Integer, DbBackend::Postgres) => "integer",
+            (ColumnType::BigInteger | ColumnType::Integer, _) => "long",
             (ColumnType::Boolean, _) => "flag",
             (ColumnType::Double, _) => "double",
             (ColumnType::TimestampWithTimeZone | ColumnType::Timestamp | ColumnType::DateTime, _) => "instant",
@@ -116,8 +117,8 @@ async fn tables(db: &DatabaseConnection) -> BTreeMap<String, BTreeMap<String, Co
     for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap() {
         let text = |name: &str| row.try_get::<String>("", name).unwrap();
         let kind = match text("k").as_str() {
-            "bigint" => "long",
-            "integer" => "integer",
+            "integer" if db.get_database_backend() == DbBackend::Postgres => "integer",
+            "bigint" | "integer" => "long",
             "boolean" => "flag",
             "double precision" | "double" | "real" => "double",
             "timestamp with time zone" | "timestamp_with_timezone_text" => "instant",
@@ -125,9 +126,6 @@ async fn tables(db: &DatabaseConnection) -> BTreeMap<String, BTreeMap<String, Co
             "text" | "varchar" | "character varying" => "text",
             other => panic!("{other} is not known here"),
         };
-        // A key of SQLite counts up only when it is called an integer; it has 64 bits all the same.
-        let is_key = db.get_database_backend() == DbBackend::Sqlite && text("c") == "id";
-        let kind = if is_key { "long" } else { kind };
         tables.entry(text("t")).or_default().insert(text("c"), (row.try_get::<bool>("", "n").unwrap(), kind));
     }
     tables

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::source::{Reading, Source},
-    infra::atproto::syntax::{AtUri, Cid, Did, Nsid, RecordKey, is_tid, parse_datetime},
+    infra::atproto::syntax::{AtUri, Cid, Did, Nsid, RecordKey, is_storable, is_tid, parse_datetime},
 };
 
 /// A message that the tables could take.
@@ -57,7 +57,8 @@ pub(super) struct AccountChange {
 
 pub(super) fn map(attributed: Attributed<'_>, now: DateTime<Utc>) -> Result<Mapped, Parked> {
     let Attributed { did, time_us, subject } = attributed;
-    let seen = time_us.and_then(DateTime::from_timestamp_micros);
+    // A time that no database keeps is none.
+    let seen = time_us.and_then(DateTime::from_timestamp_micros).filter(|seen| is_storable(*seen));
     match subject {
         Subject::Nothing => Ok(Mapped::Nothing),
         Subject::Identity => Ok(Mapped::Identity { did: did.into_string() }),

@@ -206,6 +206,11 @@ pub struct Frame {
 /// What [`follow`] hands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
+    /// The endpoint has answered: what happens from here on is told, unless a gap says otherwise.
+    Connected {
+        /// Position in the list of endpoints.
+        endpoint: usize,
+    },
     /// A message.
     Frame(Frame),
     /// Nothing wanted stands between the last frame of this endpoint and this cursor, which may be stored.

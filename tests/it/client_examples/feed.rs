@@ -1,11 +1,13 @@
 //! The TypeScript client: built against the program's own schema, and cut off from it again and again.
 
-use std::{fs, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, copy_bidirectional},
+    net::{TcpListener, TcpStream},
     process::{Child, ChildStdout},
+    sync::broadcast,
     time::timeout,
 };
 
@@ -29,12 +31,12 @@ async fn the_feed_prints_every_change_once() {
     let before = running.cursors(None).await;
     let start = before.last().map(String::as_str);
 
-    let mut feed = Feed::start(&packages, &running, &bookmark);
+    let mut feed = Feed::start(&packages, &running.url(), &bookmark);
     for name in NAMES {
         let line = feed.next().await;
         assert_eq!((&line["kind"], &line["name"]), (&json!("upcoming"), &json!(name)));
     }
-    let lines = network(9, 300, 200).lines;
+    let lines = network(9, 360, 240).lines;
     let mut parts = lines.chunks(100);
     let program = Arc::clone(&running.program);
     let mut replay = async || {
@@ -61,7 +63,13 @@ async fn the_feed_prints_every_change_once() {
     // What happens while the client is away.
     let seen = feed.stop().await;
     replay().await;
-    let mut feed = Feed { seen, ..Feed::start(&packages, &running, &bookmark) };
+    let proxy = Proxy::before(running.address()).await;
+    let mut feed = Feed { seen, ..Feed::start(&packages, &proxy.url, &bookmark) };
+    feed.until(&running.cursors(start).await).await;
+
+    // A socket that is closed as if all were said: graphql-ws then subscribes again by itself.
+    proxy.close_sockets();
+    replay().await;
     let all = running.cursors(start).await;
     feed.until(&all).await;
     assert_eq!(feed.stop().await, all);
@@ -82,9 +90,9 @@ struct Feed {
 }
 
 impl Feed {
-    fn start(packages: &Packages, running: &Running, bookmark: &Path) -> Self {
+    fn start(packages: &Packages, gateway: &str, bookmark: &Path) -> Self {
         let mut command = packages.command("node", &["dist/feed.js"]);
-        command.env("GATEWAY", running.url()).env("CURSOR_FILE", bookmark);
+        command.env("GATEWAY", gateway).env("CURSOR_FILE", bookmark);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines, seen: Vec::new() }
@@ -119,5 +127,39 @@ impl Feed {
             self.seen.push(line["cursor"].as_str().unwrap().to_owned());
         }
         self.seen
+    }
+}
+
+/// What stands between the client and the program in the world outside.
+struct Proxy {
+    url: String,
+    close: broadcast::Sender<()>,
+}
+
+impl Proxy {
+    async fn before(gateway: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (close, _) = broadcast::channel(1);
+        let closes = close.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, gateway, closes.subscribe()));
+            }
+        });
+        Self { url, close }
+    }
+
+    /// Closes every WebSocket with 1000, normal closure. To be called while nothing is on its way.
+    fn close_sockets(&self) {
+        assert!(self.close.send(()).is_ok(), "the client is connected");
+    }
+}
+
+async fn pass(mut client: TcpStream, gateway: SocketAddr, mut close: broadcast::Receiver<()>) {
+    let mut server = TcpStream::connect(gateway).await.unwrap();
+    tokio::select! {
+        _ = copy_bidirectional(&mut client, &mut server) => {}
+        _ = close.recv() => client.write_all(&[0x88, 2, 0x03, 0xE8]).await.unwrap(),
     }
 }

@@ -77,6 +77,11 @@ impl Running {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its API.
     pub(super) fn graphql(&self) -> GraphQl {
         GraphQl::new(self.address)

@@ -203,8 +203,9 @@ fn odd(rng: &mut Rng) -> Value {
 
 /// Puts a value in the place of any other below the root; seldom of one that decides whose record it is.
 fn put(rng: &mut Rng, line: &mut Value, value: Value) {
-    let at = if rng.u8(..4) == 0 { line } else { &mut line["commit"]["record"] };
-    replace(rng, at, value);
+    let has_record = line.pointer("/commit/record").is_some();
+    let at = if has_record && rng.u8(..4) != 0 { line.pointer_mut("/commit/record") } else { Some(line) };
+    replace(rng, at.unwrap(), value);
 }
 
 fn replace(rng: &mut Rng, at: &mut Value, value: Value) {

@@ -65,6 +65,8 @@ pub(crate) struct Network {
     dns: String,
     jetstream_url: String,
     relay_subscribe_repos: String,
+    /// What lists the repositories.
+    pub(crate) relay_url: String,
     pds: Vec<Pds>,
 }
 

@@ -138,6 +138,7 @@ impl Follower {
             }
         }
         self.connected_before = true;
+        self.send(Item::Connected { endpoint: index }).await?;
         self.listen(index, socket, asked).await
     }
 
@@ -211,6 +212,8 @@ impl Follower {
                     let reading = self.read(index, &message);
                     if let (false, Some(asked), Some(time)) = (heard, asked, reading.time_us)
                         && self.dialect(index) == Dialect::Jetstream
+                        // nought asks for whatever there is
+                        && asked > 0
                         && time.saturating_sub(asked) > CLAMPED
                     {
                         self.gap(index).await?;

@@ -121,8 +121,14 @@ impl Run {
         Self::with(starts, Wanted::new([EVENT]), brisk())
     }
 
+    /// The next item that is not a connection.
     async fn next(&mut self) -> Item {
-        tokio::time::timeout(PATIENCE, self.items.recv()).await.unwrap().unwrap()
+        loop {
+            let item = tokio::time::timeout(PATIENCE, self.items.recv()).await.unwrap().unwrap();
+            if !matches!(item, Item::Connected { .. }) {
+                return item;
+            }
+        }
     }
 
     async fn frame(&mut self) -> (usize, i64) {
