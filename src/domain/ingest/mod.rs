@@ -13,6 +13,7 @@
 pub mod cursor;
 pub mod failure;
 pub mod line;
+mod parked;
 mod pipeline;
 pub mod resync;
 mod s1_receive;
@@ -25,4 +26,7 @@ mod s7_validate;
 mod s8_persist;
 mod s9_notify;
 
-pub use pipeline::{Outcome, Parked, Stage, submit};
+pub use self::{
+    parked::{Parked, Stage},
+    pipeline::{Outcome, submit},
+};

@@ -1,6 +1,7 @@
 //! The stages in a row, for a batch.
 
 use super::{
+    parked::{Parked, Stage, park},
     s1_receive, s2_identify, s3_attribute, s4_map, s5_dedupe, s6_route, s7_validate,
     s8_persist::{self, Effect},
     s9_notify,
@@ -9,54 +10,6 @@ use crate::{
     app::App,
     error::{Class, Error, Result},
 };
-
-/// Name of a stage, for the failure list and metric labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Size, form.
-    Receive,
-    /// Which source speaks.
-    Identify,
-    /// Which account speaks.
-    Attribute,
-    /// From record to draft.
-    Map,
-    /// To the tables.
-    Persist,
-    /// From a repository that has to be read again.
-    Fetch,
-}
-
-impl Stage {
-    /// The name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Receive => "receive",
-            Self::Identify => "identify",
-            Self::Attribute => "attribute",
-            Self::Map => "map",
-            Self::Persist => "persist",
-            Self::Fetch => "fetch",
-        }
-    }
-}
-
-/// A message that cannot be applied, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parked {
-    /// Where it failed.
-    pub stage: Stage,
-    /// Stable reason.
-    pub code: &'static str,
-    /// Text for people.
-    pub why: String,
-}
-
-impl Parked {
-    pub(super) fn at(stage: Stage, code: &'static str, why: impl Into<String>) -> Self {
-        Self { stage, code, why: why.into() }
-    }
-}
 
 /// What became of a message. In each case it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +37,7 @@ async fn isolate(app: &App, batch: &[String], error: Error) -> Result<Vec<Outcom
     if let [message] = batch {
         let parked = Parked::at(Stage::Persist, error.reason(), error.chain());
         let refused = &[(message, &parked)];
-        app.db.transact(|tx| async move { super::failure::park(&*tx, app.clock.now(), refused).await }).await?;
+        app.db.transact(|tx| async move { park(&*tx, app.clock.now(), refused).await }).await?;
         return Ok(vec![Outcome::Parked(parked)]);
     }
     let (first, second) = batch.split_at(batch.len() / 2);

@@ -2,7 +2,7 @@
 
 use super::{
     line::Line,
-    pipeline::{Parked, Stage},
+    parked::{Parked, Stage},
 };
 
 /// Room for everything in a line that is not the record.

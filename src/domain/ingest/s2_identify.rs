@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     line::{Account, Commit, Line},
-    pipeline::{Parked, Stage},
+    parked::{Parked, Stage},
     s1_receive::Received,
 };
 use crate::domain::source::Source;

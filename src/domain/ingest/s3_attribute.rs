@@ -1,7 +1,7 @@
 //! Stage 3: whose message it is. Only the DID is asked of an author; handle and profile are looked up later.
 
 use super::{
-    pipeline::{Parked, Stage},
+    parked::{Parked, Stage},
     s2_identify::{Identified, Subject},
 };
 use crate::infra::atproto::syntax::Did;

@@ -5,7 +5,7 @@ use entities::sets::AccountStatus;
 
 use super::{
     line::{Account, Commit},
-    pipeline::{Parked, Stage},
+    parked::{Parked, Stage},
     s2_identify::Subject,
     s3_attribute::Attributed,
 };

@@ -10,7 +10,7 @@ use entities::{sets::Verdict, source_record as ledger};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
 
 use super::{
-    pipeline::Parked,
+    parked::Parked,
     s4_map::{Mapped, RecordChange},
 };
 use crate::error::Result;

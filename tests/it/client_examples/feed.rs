@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Dura
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, copy_bidirectional},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, copy, copy_bidirectional, sink},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStdout},
     sync::broadcast,
@@ -160,6 +160,10 @@ async fn pass(mut client: TcpStream, gateway: SocketAddr, mut close: broadcast::
     let mut server = TcpStream::connect(gateway).await.unwrap();
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut server) => {}
-        _ = close.recv() => client.write_all(&[0x88, 2, 0x03, 0xE8]).await.unwrap(),
+        _ = close.recv() => {
+            client.write_all(&[0x88, 2, 0x03, 0xE8]).await.unwrap();
+            // Until the client has taken it: what is closed with unread input loses what was sent.
+            copy(&mut client, &mut sink()).await.ok();
+        }
     }
 }

@@ -22,8 +22,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 
 use self::{ledger::Ledger, touched::Touched};
 use super::{
-    failure,
-    pipeline::{Parked, Stage},
+    parked::{Parked, Stage, park},
     s4_map::{Mapped, RecordChange},
     s5_dedupe::{Deduped, Novelty, find_held},
     s7_validate::Validated,
@@ -84,7 +83,7 @@ async fn run(tx: &DatabaseTransaction, bodies: &[String], batch: &Validated, now
         .zip(&work.persisted.effects)
         .filter_map(|(body, effect)| if let Effect::Parked(parked) = effect { Some((body, parked)) } else { None })
         .collect();
-    failure::park(tx, now, &refused).await?;
+    park(tx, now, &refused).await?;
     Ok(work.persisted)
 }
 

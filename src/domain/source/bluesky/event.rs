@@ -4,13 +4,9 @@ use entities::{
     location::Link,
     sets::{EventMode, EventStatus, EventVisibility},
 };
-use serde_json::Value;
 
-use super::place;
-use crate::domain::source::{
-    EventDraft, Refusal,
-    lenient::{Reader, clean},
-};
+use super::{link, place};
+use crate::domain::source::{EventDraft, Refusal, lenient::Reader};
 
 /// Characters of a title that are kept. The lexicon has no limit, screens and indexes have.
 const NAME_LIMIT: usize = 300;
@@ -18,8 +14,6 @@ const NAME_LIMIT: usize = 300;
 const DESCRIPTION_LIMIT: usize = 30_000;
 /// Links that are kept.
 const LINKS_LIMIT: usize = 50;
-/// Bytes of a link.
-const URL_LIMIT: usize = 2_048;
 
 const MODES: [(&str, EventMode); 5] = [
     ("inperson", EventMode::InPerson),
@@ -90,28 +84,9 @@ fn links(reader: &mut Reader<'_>) -> Vec<Link> {
         reader.note("URIS_MALFORMED");
         return Vec::new();
     };
-    let found: Vec<Link> = entries.iter().filter_map(link).take(LINKS_LIMIT).collect();
+    let found: Vec<Link> = entries.iter().filter_map(link::read).take(LINKS_LIMIT).collect();
     if found.len() != entries.len() {
         reader.note("URIS_MALFORMED");
     }
     found
-}
-
-/// An entry of `uris`, or a location of the `#uri` kind; plain text instead of an object is taken for the address.
-pub(super) fn link(entry: &Value) -> Option<Link> {
-    let address = entry.as_str().or_else(|| entry.get("uri").and_then(Value::as_str))?;
-    let name = entry.get("name").and_then(Value::as_str).map(clean).filter(|name| !name.is_empty());
-    let name = name.map(|name| name.chars().take(NAME_LIMIT).collect());
-    Some(Link { name, url: web_address(address)? })
-}
-
-/// Only http and https are kept: a link is shown to people, and other schemes run things.
-fn web_address(text: &str) -> Option<String> {
-    let text = text.trim();
-    if text.len() > URL_LIMIT {
-        return None;
-    }
-    let url = url::Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= URL_LIMIT)
-        .then(|| url.to_string())
 }

@@ -4,6 +4,7 @@
 //! a record without the one thing that makes it what it is, an event's name or an RSVP's subject and answer, is unreadable.
 
 mod event;
+mod link;
 mod place;
 mod rsvp;
 

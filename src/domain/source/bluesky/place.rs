@@ -6,7 +6,7 @@ use entities::location::Location;
 use h3o::{CellIndex, LatLng};
 use serde_json::Value;
 
-use super::event::link;
+use super::link;
 use crate::domain::source::lenient::{Reader, clean, degrees};
 
 /// Entries of the list that are kept.
@@ -72,7 +72,7 @@ fn place(reader: &mut Reader<'_>, entry: &Value) -> Option<(Location, Option<Pre
     let name = part(entry, "name");
     match lexicon.map_or_else(|| guess(entry), |lexicon| lexicon.trim_end_matches("#main")) {
         "community.lexicon.calendar.event#uri" => {
-            let link = link(entry)?;
+            let link = link::read(entry)?;
             Some((Location::Online { name: link.name, url: link.url }, None))
         }
         "community.lexicon.location.address" => Some((address(name, entry), None)),
