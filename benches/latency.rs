@@ -88,10 +88,10 @@ async fn over(devnet: &Devnet, endpoint: &str) -> Result<(Delays, f64)> {
         loop {
             let told = subscription.next().await;
             let arrived = Instant::now();
-            let text = |path| told.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let field = |path| told.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
             // Updates tell of handles that became known.
-            if text("/eventIngested/operation") == "CREATED"
-                && seen.send((text("/eventIngested/uri"), arrived)).is_err()
+            if field("/eventIngested/operation") == "CREATED"
+                && seen.send((field("/eventIngested/uri"), arrived)).is_err()
             {
                 return;
             }

@@ -8,7 +8,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{Queues, Role, firehose, process, sweep};
@@ -76,11 +76,16 @@ async fn bind(app: &App) -> Result<TcpListener> {
 }
 
 async fn serve(app: App, listener: TcpListener, metrics: PrometheusHandle, shutdown: CancellationToken) -> Result<()> {
-    let router = api::http::router(&app, metrics, shutdown.clone())?;
+    let open = TaskTracker::new();
+    let router = api::http::router(&app, metrics, shutdown.clone(), open.clone())?;
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
-        .map_err(|source| Error::Unavailable { service: "listener", source: source.into() })
+        .map_err(|source| Error::Unavailable { service: "listener", source: source.into() })?;
+    // Connections that became sockets are nobody's any more; they get to say that the server restarts.
+    open.close();
+    open.wait().await;
+    Ok(())
 }
 
 async fn signalled() {

@@ -47,7 +47,7 @@ async fn every_operation_answers() {
 async fn known(running: &Running) -> Value {
     let document = "{
         events(first: 1) { nodes { id slug atproto { uri } rsvps { nodes { id } } organizer { id } } }
-        serviceInfo { oldestCursor }
+        serviceInfo { oldestCursor newestCursor }
     }";
     running.graphql().query(document, &json!({})).await
 }
@@ -108,7 +108,9 @@ fn expected(operation: &str, known: &Value) -> (Value, Vec<(&'static str, Value)
         "EventChanges" => {
             (json!({}), vec![("/eventChanges/changes/0/uri", uri), ("/eventChanges/hasMore", json!(false))])
         }
-        "EndOfChanges" => (json!({}), vec![("/eventChanges/hasMore", json!(false))]),
+        "EndOfChanges" => {
+            (json!({}), vec![("/serviceInfo/newestCursor", known["serviceInfo"]["newestCursor"].clone())])
+        }
         "EventIngested" => {
             let change = json!({ "after": known["serviceInfo"]["oldestCursor"] });
             (change, vec![("/eventIngested/event/attendance/cancelledCount", json!(0))])

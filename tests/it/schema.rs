@@ -119,7 +119,14 @@ const PARTS: &[&str] = &[
 ];
 
 /// Roots, and what else is looked up when it is asked for: the type may be a part elsewhere, here it can fail.
-const LOOKED_UP: &[&str] = &["Event.organizer", "Event.rsvps", "Rsvp.event", "Rsvp.attendee", "ShadowAccount.events"];
+const LOOKED_UP: &[&str] = &[
+    "Event.organizer",
+    "Event.rsvps",
+    "Rsvp.event",
+    "Rsvp.attendee",
+    "ShadowAccount.events",
+    "ServiceInfo.newestCursor",
+];
 
 #[test]
 fn what_can_fail_is_nullable() {

@@ -55,14 +55,9 @@ while (!stopped.signal.aborted) {
  * what changes meanwhile is printed as a change too, rather than not at all.
  */
 async function begin(): Promise<string> {
-  let cursor: string | null = null;
-  for (let hasMore = true; hasMore; ) {
-    const { eventChanges }: EndOfChangesQuery = await query(gateway, EndOfChangesDocument, { after: cursor });
-    if (!eventChanges) throw new Failure("the change log cannot be read", true);
-    cursor = eventChanges.endCursor;
-    hasMore = eventChanges.hasMore;
-  }
-  if (cursor === null) throw new Failure("the change log has no end", true);
+  const { serviceInfo }: EndOfChangesQuery = await query(gateway, EndOfChangesDocument, {});
+  const cursor = serviceInfo?.newestCursor;
+  if (!cursor) throw new Failure("the change log cannot be read", true);
   const from = new Date().toISOString();
   let after: string | null = null;
   do {

@@ -89,6 +89,17 @@ impl ServiceInfo {
     async fn oldest_cursor(&self, ctx: &Context<'_>) -> Fallible<StreamCursor> {
         oldest(ctx).await.transpose()
     }
+
+    /// The end of the change log: where to begin to follow what happens from now on.
+    #[graphql(directive = semanticNonNull::apply(vec![0]))]
+    async fn newest_cursor(&self, ctx: &Context<'_>) -> Fallible<StreamCursor> {
+        Some(newest(ctx).await)
+    }
+}
+
+async fn newest(ctx: &Context<'_>) -> Result<StreamCursor, Failure> {
+    let app = ctx.app()?;
+    Ok(StreamCursor(change::head(app.db.read(), app.tenant).await?.to_string()))
 }
 
 async fn oldest(ctx: &Context<'_>) -> Result<Option<StreamCursor>, Failure> {

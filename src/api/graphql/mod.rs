@@ -27,7 +27,7 @@ pub(crate) mod transport;
 
 use async_graphql::{Data, EmptyMutation, SDLExportOptions};
 use axum::Router;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{change::Subscription, context::RequestLoaders, query::Query};
 use self::{
@@ -54,10 +54,11 @@ pub fn schema(app: &App) -> Schema {
     builder.finish()
 }
 
-/// `/graphql`, in all its transports. When the token is cancelled, sockets and streams are closed.
+/// `/graphql`, in all its transports. When the token is cancelled, sockets and streams are closed; `open` counts those
+/// that have not ended yet.
 ///
 /// Errors: [`Error::Bug`](crate::error::Error::Bug) if what the schema prints is no schema; a test holds that it is.
-pub(crate) fn router(app: &App, shutdown: CancellationToken) -> Result<Router> {
+pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) -> Result<Router> {
     transport::describe_metrics();
     let config = &app.config;
     let limits = Limits {
@@ -85,7 +86,7 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken) -> Result<Router> {
         }
     };
     let guard = Guard::new(&sdl(), limits)?;
-    Ok(transport::router(Endpoint::new(schema(app), guard, attach, settings, shutdown)))
+    Ok(transport::router(Endpoint::new(schema(app), guard, attach, settings, (shutdown, open))))
 }
 
 /// The schema as text; needs no running program.

@@ -11,14 +11,15 @@ use axum::{
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 use super::graphql;
 use crate::{app::App, error::Result};
 
-/// Everything that the process serves.
-pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken) -> Result<Router> {
+/// Everything that the process serves. When the token is cancelled, sockets and streams are closed; `open` counts those
+/// that have not ended yet.
+pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken, open: TaskTracker) -> Result<Router> {
     let pages = Router::new()
         .route("/schema.graphql", get(schema))
         .merge(if app.config.graphql.graphiql { assets::router() } else { Router::new() })
@@ -30,7 +31,7 @@ pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken)
         .merge(pages)
         .merge(health::router(app.clone(), shutdown.clone()))
         .route("/metrics", get(move || async move { metrics.render() }))
-        .merge(graphql::router(app, shutdown)?)
+        .merge(graphql::router(app, shutdown, open)?)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked)))

@@ -54,7 +54,7 @@ impl Program {
     /// A command, to be started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_openmeet-gateway"));
-        command.args(arguments).current_dir(&self.folder).envs(self.variables.iter().cloned());
+        command.args(arguments).current_dir(&self.folder).env_clear().envs(self.variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }

@@ -21,7 +21,10 @@ use async_graphql::{Data, Executor};
 use axum::{Router, http::HeaderMap, routing::get};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 pub(crate) use self::origin::Origins;
 use super::guard::Guard;
@@ -118,6 +121,7 @@ struct Inner<E> {
     attach: Box<dyn Attach>,
     settings: Settings,
     streams: Arc<Semaphore>,
+    open: TaskTracker,
     shutdown: CancellationToken,
 }
 
@@ -128,16 +132,17 @@ impl<E> Clone for Endpoint<E> {
 }
 
 impl<E: Executor> Endpoint<E> {
-    /// Puts the parts together. When the token is cancelled, sockets are closed with 1012 and event streams end.
+    /// Puts the parts together. When the token is cancelled, sockets are closed with 1012 and event streams end; `open`
+    /// counts those that have not ended yet, which the server does not wait for by itself.
     pub(crate) fn new(
         executor: E,
         guard: Guard,
         attach: impl Attach,
         settings: Settings,
-        shutdown: CancellationToken,
+        (shutdown, open): (CancellationToken, TaskTracker),
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
-        Self { inner: Arc::new(Inner { executor, guard, attach: Box::new(attach), settings, streams, shutdown }) }
+        Self { inner: Arc::new(Inner { executor, guard, attach: Box::new(attach), settings, streams, open, shutdown }) }
     }
 }
 
@@ -150,6 +155,7 @@ pub(crate) fn router<E: Executor>(endpoint: Endpoint<E>) -> Router {
 /// One of the streams that this process may hold open; given back when dropped.
 struct Place {
     _permit: OwnedSemaphorePermit,
+    _open: TaskTrackerToken,
 }
 
 impl Place {
@@ -157,7 +163,7 @@ impl Place {
     fn take<E>(endpoint: &Endpoint<E>) -> Option<Self> {
         let permit = Arc::clone(&endpoint.inner.streams).try_acquire_owned().ok()?;
         gauge!(SOCKETS).increment(1);
-        Some(Self { _permit: permit })
+        Some(Self { _permit: permit, _open: endpoint.inner.open.token() })
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, Object, Schema, Subscription};
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Attach, Endpoint, RequestInfo, Settings, Transport};
 use crate::api::graphql::guard::{Guard, Limits};
@@ -153,7 +153,12 @@ fn bench(settings: Settings) -> Bench {
     let (writes, alive, shutdown) = (Writes::default(), Alive::default(), CancellationToken::new());
     let schema = Schema::build(Query, Mutation(writes.clone()), Subscriptions(alive.clone())).finish();
     let guard = Guard::new(&schema.sdl(), Limits::default()).unwrap();
-    Bench { endpoint: Endpoint::new(schema, guard, Doorkeeper, settings, shutdown.clone()), writes, alive, shutdown }
+    Bench {
+        endpoint: Endpoint::new(schema, guard, Doorkeeper, settings, (shutdown.clone(), TaskTracker::new())),
+        writes,
+        alive,
+        shutdown,
+    }
 }
 
 /// Waits for a condition; a test that waits for ever hangs, so there is an end.
@@ -183,7 +188,8 @@ async fn a_closure_attaches() {
         data.insert(42_u32);
         data
     };
-    let endpoint = Endpoint::new(schema, guard, attach, Settings::default(), CancellationToken::new());
+    let endpoint =
+        Endpoint::new(schema, guard, attach, Settings::default(), (CancellationToken::new(), TaskTracker::new()));
     let (_, _, body) = http::send(endpoint, http::post(r#"{"query":"{answer}"}"#)).await;
     assert_eq!(body, r#"{"data":{"answer":42}}"#);
 }
