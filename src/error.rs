@@ -7,8 +7,6 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use sea_orm::{DbErr, RuntimeErr};
-
 /// Result of everything that can fail in the gateway.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -129,27 +127,4 @@ impl Error {
         }
         text
     }
-}
-
-impl From<DbErr> for Error {
-    /// A statement that the database refuses is our mistake; everything else means that it is away or overloaded.
-    fn from(error: DbErr) -> Self {
-        let refused = match &error {
-            DbErr::Query(RuntimeErr::SqlxError(cause)) | DbErr::Exec(RuntimeErr::SqlxError(cause)) => {
-                cause.as_database_error().is_some_and(|e| !e.code().is_some_and(|code| is_transient(&code)))
-            }
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => false,
-            _ => true,
-        };
-        if refused { Self::Bug(error.into()) } else { Self::Unavailable { service: "database", source: error.into() } }
-    }
-}
-
-/// SQLSTATE classes of PostgreSQL, and result codes of SQLite, that pass by themselves.
-pub(crate) fn is_transient(code: &str) -> bool {
-    // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55 lock not available, 57 shutdown, 58 I/O
-    let postgres = code.len() == 5 && ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class));
-    // 5 busy, 6 locked, 10 I/O, 13 full, 14 cannot open; extended codes carry these in the low byte
-    let sqlite = code.len() < 5 && code.parse::<u32>().is_ok_and(|c| [5, 6, 10, 13, 14].contains(&(c & 0xff)));
-    postgres || sqlite
 }

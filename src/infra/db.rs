@@ -17,13 +17,13 @@ use std::{
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
     ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+    RuntimeErr, SqliteTransactionMode, SqlxError, Statement, TransactionOptions, TransactionTrait, Value,
     sea_query::{Expr, ExprTrait, ValueType, extension::postgres::PgFunc},
 };
 use tracing::debug;
 use url::Url;
 
-use crate::error::{Error, Result, is_transient};
+use crate::error::{Error, Result};
 
 /// A running transaction.
 pub type Tx = Arc<DatabaseTransaction>;
@@ -99,12 +99,7 @@ impl Db {
     where
         F: Future<Output = Result<T>>,
     {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..Default::default()
-        };
-        let options = if self.backend() == DbBackend::Sqlite { options } else { TransactionOptions::default() };
-        let tx = self.writer.begin_with_options(options).await?;
+        let tx = self.begin().await?;
         let tx = Arc::new(tx);
         let outcome = work(Arc::clone(&tx)).await;
         // Dropped while somebody keeps it, the transaction is rolled back.
@@ -125,16 +120,18 @@ impl Db {
         }
     }
 
-    /// Brings the schema up to date. Any number of processes may call it at once.
+    /// Brings the schema up to date, as a whole or not at all. Any number of processes may call it at once: the lock, or
+    /// SQLite's single writer, lets them look one after the other, and ends with the transaction even when one is killed.
     pub async fn migrate(&self) -> Result<()> {
-        if self.backend() == DbBackend::Sqlite {
-            return Ok(Migrator::up(&self.writer, None).await?);
-        }
-        // The lock belongs to the transaction's connection and ends with it, even when the process is killed.
-        let tx = self.writer.begin().await?;
+        let tx = self.begin().await?;
         lock(&tx, &["migrate"]).await?;
         Migrator::up(&tx, None).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn begin(&self) -> Result<DatabaseTransaction> {
+        let sqlite_transaction_mode = (self.backend() == DbBackend::Sqlite).then_some(SqliteTransactionMode::Immediate);
+        Ok(self.writer.begin_with_options(TransactionOptions { sqlite_transaction_mode, ..Default::default() }).await?)
     }
 
     /// Succeeds when the database answers.
@@ -178,6 +175,24 @@ where
     }
     let list = serde_json::to_string(&values).unwrap_or_default();
     Expr::cust_with_exprs("? IN (SELECT value FROM json_each(?))", [column, Expr::value(list)])
+}
+
+/// Pairs as a table `wanted (one, other)` of a statement whose first parameters they are.
+pub fn bind_pairs<T: serde::Serialize + ValueType>(
+    backend: DbBackend,
+    one: Vec<T>,
+    other: Vec<T>,
+) -> (&'static str, Vec<Value>)
+where
+    Vec<T>: Into<Value>,
+{
+    if backend == DbBackend::Postgres {
+        // Their types come from what they are bound as.
+        return ("unnest($1, $2) AS wanted (one, other)", vec![one.into(), other.into()]);
+    }
+    let pairs: Vec<(T, T)> = one.into_iter().zip(other).collect();
+    let list = serde_json::to_string(&pairs).unwrap_or_default();
+    ("(SELECT value ->> 0 AS one, value ->> 1 AS other FROM json_each($1)) AS wanted", vec![list.into()])
 }
 
 /// A list of numbers as the first parameter of a statement: the comparison that goes behind the column, and its value.
@@ -239,6 +254,38 @@ fn make_folder(url: &str) -> Result<()> {
             .map_err(|source| Error::Unavailable { service: "database", source: source.into() }),
         _ => Ok(()),
     }
+}
+
+impl From<DbErr> for Error {
+    /// A lost connection and what passes by itself mean that the database is away; everything else, such as a statement
+    /// that it refuses, is a mistake of ours.
+    fn from(error: DbErr) -> Self {
+        let is_away = match &error {
+            DbErr::ConnectionAcquire(_) => true,
+            DbErr::Conn(RuntimeErr::SqlxError(cause))
+            | DbErr::Exec(RuntimeErr::SqlxError(cause))
+            | DbErr::Query(RuntimeErr::SqlxError(cause)) => match &**cause {
+                SqlxError::Database(refusal) => refusal.code().is_some_and(|code| is_transient(&code)),
+                SqlxError::Io(_)
+                | SqlxError::Tls(_)
+                | SqlxError::PoolTimedOut
+                | SqlxError::PoolClosed
+                | SqlxError::WorkerCrashed => true,
+                _ => false,
+            },
+            _ => false,
+        };
+        if is_away { Self::Unavailable { service: "database", source: error.into() } } else { Self::Bug(error.into()) }
+    }
+}
+
+/// SQLSTATE classes of PostgreSQL, and result codes of SQLite, that pass by themselves.
+fn is_transient(code: &str) -> bool {
+    // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55 lock not available, 57 shutdown, 58 I/O
+    let postgres = code.len() == 5 && ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class));
+    // 5 busy, 6 locked, 10 I/O, 13 full, 14 cannot open; extended codes carry these in the low byte
+    let sqlite = code.len() < 5 && code.parse::<u32>().is_ok_and(|c| [5, 6, 10, 13, 14].contains(&(c & 0xff)));
+    postgres || sqlite
 }
 
 /// Deadlock and serialisation failure (40xxx) and a unique key that a neighbour took first (23505) pass when the

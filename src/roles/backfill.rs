@@ -1,7 +1,7 @@
 //! The first start: streams only tell what happens from now on, so a relay is asked which repositories hold calendar
-//! records, and each of them is read once.
+//! records, and each of them is read once; and again after a gap, in which somebody new may have begun to write.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use crate::{
     app::App,
     domain::{
         account::identity,
-        ingest::{cursor, line},
+        ingest::{accepts, cursor, line},
         source::COLLECTIONS,
     },
     error::Result,
@@ -27,8 +27,17 @@ use crate::{
 /// written between the two; but better a little may be missing than everything.
 const CONNECTION: Duration = Duration::from_secs(30);
 
-/// Reads every repository once, and never again; tries until the relay answers or the token is cancelled.
-pub(super) async fn run(app: &App, queues: &Queues, connected: &Notify, shutdown: &CancellationToken) {
+/// Pages of a relay's answer that are read; a relay that never ends its list is not believed.
+const PAGES: usize = 1_000;
+
+/// Has every repository read at the first start and after each gap; tries until the relay answers. Runs until the token is
+/// cancelled.
+pub(super) async fn run(
+    app: &App,
+    queues: &Queues,
+    (connected, gap): (&Notify, &Notify),
+    shutdown: &CancellationToken,
+) {
     let Some(relay) = &app.config.streams.backfill else { return };
     let wait = tokio::time::timeout(CONNECTION, connected.notified());
     match shutdown.run_until_cancelled(wait).await {
@@ -37,45 +46,62 @@ pub(super) async fn run(app: &App, queues: &Queues, connected: &Notify, shutdown
         Some(Ok(())) => {}
     }
     let mut failures = 0;
-    while let Err(error) = attempt(app, queues, relay).await {
-        failures += 1;
-        if failures == 1 {
-            warn!(error = error.chain(), %relay, "the repositories cannot be listed; trying again");
-        }
-        let rest = pause(failures + 4) * 4;
-        if shutdown.run_until_cancelled(tokio::time::sleep(rest)).await.is_none() {
+    let mut has_gap = false;
+    loop {
+        let rest = match attempt(app, queues, relay, has_gap).await {
+            Ok(()) => {
+                failures = 0;
+                has_gap = false;
+                None
+            }
+            Err(error) => {
+                failures += 1;
+                if failures == 1 {
+                    warn!(error = error.chain(), %relay, "the repositories cannot be listed; trying again");
+                }
+                Some(pause(failures + 4) * 4)
+            }
+        };
+        let wait = async {
+            if let Some(rest) = rest {
+                tokio::time::sleep(rest).await;
+            } else {
+                gap.notified().await;
+                has_gap = true;
+            }
+        };
+        if shutdown.run_until_cancelled(wait).await.is_none() {
             return;
         }
     }
 }
 
-async fn attempt(app: &App, queues: &Queues, relay: &Url) -> Result<()> {
+/// Asks for everything unless that was done before. The requests and the mark are not one transaction: should the process
+/// die between the two, the repositories are read once more.
+async fn attempt(app: &App, queues: &Queues, relay: &Url, has_gap: bool) -> Result<()> {
     let mark = &format!("backfill {relay}");
-    if cursor::load(app.db.read(), mark).await?.is_some() {
+    if !has_gap && cursor::load(app.db.read(), mark).await?.is_some() {
         return Ok(());
     }
-    let mut found = 0;
+    let mut found = BTreeSet::new();
     for collection in COLLECTIONS {
         let collection = Nsid::parse(collection)?;
         let mut position: Option<String> = None;
-        loop {
+        for _ in 0..PAGES {
             let page = repos_with(&app.outbound, relay, &collection, position.as_deref()).await?;
-            let now = app.clock.now();
-            let dids: &Vec<String> = &page.dids.iter().map(ToString::to_string).collect();
-            app.db.transact(|tx| async move { identity::note(&*tx, dids, now).await }).await?;
-            let requests =
-                dids.iter().map(|did| Message { key: did.clone(), body: line::of_resync(did, Some(&collection), now) });
-            queues.resyncs.publish(requests.collect()).await?;
-            found += dids.len();
-            // A relay that repeats itself would never end.
-            if page.cursor.is_none() || page.cursor == position || dids.is_empty() {
+            found.extend(page.dids.iter().map(ToString::to_string).filter(|did| accepts(did)));
+            if page.cursor.is_none() || page.cursor == position || page.dids.is_empty() {
                 break;
             }
             position = page.cursor;
         }
     }
     let now = app.clock.now();
+    let dids: &Vec<String> = &found.into_iter().collect();
+    app.db.transact(|tx| async move { identity::note(&*tx, dids, now).await }).await?;
+    let requests = dids.iter().map(|did| Message { key: did.clone(), body: line::of_resync(did, now) });
+    queues.resyncs.publish(requests.collect()).await?;
     app.db.transact(|tx| async move { cursor::save(&*tx, mark, now.timestamp(), now).await }).await?;
-    info!(repositories = found, %relay, "the repositories that hold calendar records are being read");
+    info!(repositories = dids.len(), %relay, "the repositories that hold calendar records are being read");
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
     config::Start as First,
     domain::{
         account::identity,
-        ingest::{cursor, line, resync},
+        ingest::{accepts, cursor, line, resync},
         source::COLLECTIONS,
     },
     error::Result,
@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Items that wait for the queue; a full buffer stops reading, which the server then notices.
-const BUFFER: usize = 2_000;
+const BUFFER: usize = 100;
 /// Items of one publication.
-const BATCH: usize = 500;
+const BATCH: usize = 100;
 /// DIDs that are remembered as known.
 const KNOWN: usize = 100_000;
 
@@ -51,9 +51,10 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
     let names = starts.iter().map(|start| start.endpoint.to_string()).collect();
     let (sender, receiver) = mpsc::channel(BUFFER);
     let settings = StreamSettings { stall_after: app.config.streams.stall(), ..StreamSettings::default() };
-    let connected = Arc::new(Notify::new());
+    let (connected, gap) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let publisher = Publisher {
         connected: Arc::clone(&connected),
+        gap: Arc::clone(&gap),
         app: app.clone(),
         queues: queues.clone(),
         names,
@@ -61,7 +62,7 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
     };
     // When reading ends, the sender is dropped and the publisher ends after the last item.
     let reading = follow(starts, Wanted::new(COLLECTIONS), settings, sender, shutdown.clone());
-    let filling = backfill::run(&app, &queues, &connected, &shutdown);
+    let filling = backfill::run(&app, &queues, (&connected, &gap), &shutdown);
     let (read, (), ()) = tokio::join!(reading, publisher.run(receiver, &shutdown), filling);
     read
 }
@@ -69,6 +70,8 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
 struct Publisher {
     /// Told when a stream has answered.
     connected: Arc<Notify>,
+    /// Told when a stream has a gap.
+    gap: Arc<Notify>,
     app: App,
     queues: Queues,
     /// Addresses of the endpoints, as keys of their cursors.
@@ -105,7 +108,9 @@ impl Publisher {
             match item {
                 Item::Frame(frame) => {
                     if frame.commit_collection.is_some() || self.known.contains(&frame.did) {
-                        let message = Message { key: frame.did.clone(), body: frame.json.clone() };
+                        // What cannot be a DID cannot be a key either; the pipeline parks it.
+                        let key = if accepts(&frame.did) { frame.did.clone() } else { "malformed".to_owned() };
+                        let message = Message { key, body: frame.json.clone() };
                         if resync::is_request(&message.body) { resyncs.push(message) } else { messages.push(message) }
                     }
                     positions.insert(frame.endpoint, frame.cursor);
@@ -118,8 +123,9 @@ impl Publisher {
                     let dids = identity::all(self.app.db.read()).await?;
                     let (endpoint, repositories) = (self.name(*endpoint), dids.len());
                     warn!(endpoint, repositories, "the stream has a gap: all known repositories are read again");
+                    self.gap.notify_one();
                     resyncs.extend(dids.into_iter().map(|did| {
-                        let body = line::of_resync(&did, None, now);
+                        let body = line::of_resync(&did, now);
                         Message { key: did, body }
                     }));
                 }
@@ -155,8 +161,8 @@ impl Publisher {
                 frames().filter(|f| wanted(f)).map(|f| &f.did).filter(|did| !self.known.contains(*did)).collect();
             dids.into_iter().cloned().collect::<Vec<String>>()
         };
-        let mut authors = unknown(|frame| frame.commit_collection.is_some());
-        let others = unknown(|frame| frame.commit_collection.is_none());
+        let mut authors = unknown(|frame| frame.commit_collection.is_some() && accepts(&frame.did));
+        let others = unknown(|frame| frame.commit_collection.is_none() && accepts(&frame.did));
         if !authors.is_empty() {
             authors.sort_unstable();
             let now = self.app.clock.now();

@@ -71,7 +71,7 @@ async fn apply(app: &App, queue: &Queue) -> Result<usize> {
     let started = Instant::now();
     let bodies: Vec<String> = batch.iter().map(|delivery| delivery.body.clone()).collect();
     let outcome = ingest::submit(app, &bodies).await;
-    // Where it failed, none of it was applied.
+    // Where it failed, what was applied of it is known when it comes again.
     let settlement = if outcome.is_ok() { Settlement::Ack } else { Settlement::Release };
     let settled = queue.settle(batch.into_iter().map(|delivery| (delivery, settlement)).collect()).await;
     outcome?;
@@ -115,19 +115,25 @@ async fn fetch_and_submit(app: &App, request: &Delivery) -> Result<()> {
     Ok(())
 }
 
+/// Pause after the n-th failure to read a repository: a host may be away for hours. 30 s, 2 min, 8 min, 32 min, then 2 h.
+fn ladder(attempts: u32) -> Duration {
+    Duration::from_secs(30 * 4_u64.pow(attempts.min(4)))
+}
+
 async fn settle(app: &App, queue: &Queue, request: Delivery, outcome: Result<()>) -> Result<()> {
     let (outcome, settlement) = match outcome {
         Ok(()) => ("done", Settlement::Ack),
         Err(error) => match error.class() {
             Class::Retryable if request.attempts + 1 < app.config.ingest.max_attempts => {
                 debug!(did = request.key, error = error.chain(), "failed to read a repository again; trying later");
-                ("retried", Settlement::Retry(pause(request.attempts + 7) * 6))
+                ("retried", Settlement::Retry(ladder(request.attempts)))
             }
             Class::Retryable | Class::Data => {
                 ingest::failure::give_up(app, &request.body, &error).await?;
                 ("parked", Settlement::Ack)
             }
-            Class::System => ("released", Settlement::Release),
+            // The pause spares a database that is away.
+            Class::System => ("released", Settlement::Retry(pause(7))),
         },
     };
     counter!("gateway_resyncs_total", "outcome" => outcome).increment(1);

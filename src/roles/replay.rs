@@ -4,13 +4,18 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 use crate::{
     app::App,
     domain::ingest::{Outcome, submit},
     error::{Error, Result},
 };
+
+/// Bytes that are read before they are taken through the pipeline.
+const BYTES: usize = 4 << 20;
+/// Bytes of a line that are kept; the rest of a longer one is passed over, and what is left is parked.
+const LINE_BYTES: u64 = 16 << 20;
 
 /// What a replay did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,25 +55,46 @@ impl fmt::Display for Summary {
 pub async fn run(app: &App, mut input: impl AsyncBufRead + Unpin, mut progress: impl FnMut(u64)) -> Result<Summary> {
     let mut summary = Summary::default();
     let mut batch = Vec::new();
+    let mut held = 0;
     loop {
         let mut line = Vec::new();
-        let bytes = input.read_until(b'\n', &mut line).await.map_err(|error| unreadable(&error))?;
+        let bytes = read_line(&mut input, &mut line).await.map_err(|error| unreadable(&error))?;
         if bytes == 0 {
             break;
         }
-        progress(bytes as u64);
+        progress(bytes);
         // What is not UTF-8 is parked like everything else that cannot be read.
         let line = String::from_utf8_lossy(&line).trim().to_owned();
         if !line.is_empty() {
             summary.read += 1;
+            held += line.len();
             batch.push(line);
         }
-        if batch.len() >= app.config.ingest.batch_size {
+        if batch.len() >= app.config.ingest.batch_size || held >= BYTES {
             flush(app, &mut batch, &mut summary).await?;
+            held = 0;
         }
     }
     flush(app, &mut batch, &mut summary).await?;
     Ok(summary)
+}
+
+/// Reads to the end of the line, or of the input; returns how many bytes that was.
+async fn read_line(input: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> std::io::Result<u64> {
+    let mut bytes = input.take(LINE_BYTES).read_until(b'\n', line).await? as u64;
+    if bytes == LINE_BYTES && !line.ends_with(b"\n") {
+        loop {
+            let buffer = input.fill_buf().await?;
+            let end = buffer.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+            let length = end.unwrap_or(buffer.len());
+            input.consume(length);
+            bytes += length as u64;
+            if end.is_some() || length == 0 {
+                break;
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 async fn flush(app: &App, batch: &mut Vec<String>, summary: &mut Summary) -> Result<()> {

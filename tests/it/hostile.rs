@@ -72,7 +72,6 @@ async fn survive(test: &TestDb, count: usize) {
     assert!(ended.status.success(), "{log}");
     assert!(!log.contains("panic"), "{log}");
     let summary = summary(&ended);
-    println!("peak {peak} KiB, {summary:?}");
     assert_eq!(summary["read"], count as u64);
     assert_eq!(summary["read"], summary["applied"] + summary["unchanged"] + summary["parked"], "{summary:?}");
     let codes: u64 = summary.iter().filter(|(name, _)| name.to_uppercase() == **name).map(|(_, count)| count).sum();
@@ -94,7 +93,7 @@ async fn survive(test: &TestDb, count: usize) {
     identity::Entity::find().all(db).await.unwrap();
     user::Entity::find().all(db).await.unwrap();
     assert!(records > count / 4 && events > count / 20, "{records} records, {events} events");
-    assert!(peak < MOST_MEMORY_KIB, "{peak} KiB");
+    assert!(peak < MOST_MEMORY_KIB, "{peak} KiB, {summary:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

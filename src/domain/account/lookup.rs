@@ -9,7 +9,7 @@ use entities::{
 };
 use futures_util::{StreamExt, stream};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::shadow;
 use crate::{
@@ -20,10 +20,13 @@ use crate::{
         ingest::{self, line},
     },
     error::{Error, Result},
-    infra::atproto::{
-        identity::{Handle, Resolved},
-        pds::Repo,
-        syntax::Did,
+    infra::{
+        atproto::{
+            identity::{Handle, Resolved},
+            pds::Repo,
+            syntax::Did,
+        },
+        db::lock,
     },
 };
 
@@ -129,6 +132,8 @@ async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) ->
         .db
         .transact(|tx| async move {
             let tx = &*tx;
+            // The events are told as they are: nobody else may change them meanwhile.
+            lock(tx, &ingest::LOCK).await?;
             row.clone().update(tx).await?;
             super::identity::ask_next(tx, held, now + refresh + jitter, 0).await?;
             if !is_new_name {
@@ -181,10 +186,14 @@ async fn check_status(
             return Ok(());
         }
     };
-    if status.active == (held.account_status == AccountStatus::Active) {
+    // What a relay took down its host may well serve on: only another word of the stream lifts it.
+    let is_taken_down = matches!(held.account_status, AccountStatus::Takendown | AccountStatus::Suspended);
+    let is_deleted = status.status.as_deref() == Some("deleted") && held.account_status != AccountStatus::Deleted;
+    let is_same = status.active == (held.account_status == AccountStatus::Active) && !is_deleted;
+    if is_same || (status.active && is_taken_down) {
         return Ok(());
     }
-    warn!(did = held.did, active = status.active, "an account's host says other than the stream did");
+    debug!(did = held.did, active = status.active, "an account's host says other than the stream did");
     let line = line::of_account(did.as_str(), status.active, status.status.as_deref(), asked_at);
     ingest::submit(app, &[line]).await?;
     Ok(())

@@ -12,6 +12,9 @@ use sea_orm::{
 
 use crate::{domain::tenant::Tenant, error::Result, infra::db::among};
 
+/// Rows of one INSERT: SQLite takes 32,766 values.
+const ROWS: usize = 1_500;
+
 /// Accounts by DID.
 #[derive(Debug, Default)]
 pub struct Accounts {
@@ -45,8 +48,12 @@ pub async fn find_or_create(
         created_at: Set(now),
         updated_at: Set(now),
     });
-    let keep = OnConflict::columns([user::Column::TenantId, user::Column::Did]).do_nothing().to_owned();
-    accounts.created = user::Entity::insert_many(rows).on_conflict(keep).exec_without_returning(tx).await?;
+    let rows: Vec<user::ActiveModel> = rows.collect();
+    for chunk in rows.chunks(ROWS) {
+        let keep = OnConflict::columns([user::Column::TenantId, user::Column::Did]).do_nothing().to_owned();
+        let chunk = chunk.iter().cloned();
+        accounts.created += user::Entity::insert_many(chunk).on_conflict(keep).exec_without_returning(tx).await?;
+    }
     accounts.ids.extend(find(tx, tenant, dids).await?);
     Ok(accounts)
 }

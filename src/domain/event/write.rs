@@ -189,6 +189,9 @@ pub async fn upsert(tx: &impl ConnectionTrait, tenant: Tenant, rows: &mut [event
 
 /// Removes events; their answers go with them and stay in the ledger.
 pub async fn delete(tx: &impl ConnectionTrait, tenant: Tenant, ids: Vec<i64>) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     event::Entity::delete_many()
         .filter(event::Column::TenantId.eq(tenant.id()))
         .filter(among(tx.get_database_backend(), event::Column::Id, ids))

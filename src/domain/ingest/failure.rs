@@ -6,8 +6,9 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, se
 pub use entities::ingest_failure::Model;
 
 use super::{
-    parked::{Parked, Stage, park},
+    parked::{Parked, Stage, park, payload_hash},
     pipeline::{Outcome, submit},
+    resync,
 };
 use crate::{
     app::App,
@@ -48,9 +49,20 @@ pub async fn list(app: &App, selection: &Selection, limit: u64) -> Result<Vec<Mo
 }
 
 /// Sends a parked message through the pipeline again. It leaves the list when it is applied or overtaken by now.
+///
+/// Errors: `PAYLOAD_CUT` for a message that was too large to be kept as a whole, and those of the network for one that
+/// asks for a repository to be read.
 pub async fn retry(app: &App, parked: &Model) -> Result<Outcome> {
-    let outcomes = submit(app, std::slice::from_ref(&parked.payload)).await?;
-    let outcome = outcomes.into_iter().next().unwrap_or(Outcome::Unchanged);
+    if payload_hash(&parked.payload) != parked.payload_hash {
+        return Err(Error::invalid("payload", "PAYLOAD_CUT", "the message was too large to be kept as a whole"));
+    }
+    let outcome = if resync::is_request(&parked.payload) {
+        submit(app, &resync::fetch(app, &parked.payload).await?).await?;
+        Outcome::Applied
+    } else {
+        let outcomes = submit(app, std::slice::from_ref(&parked.payload)).await?;
+        outcomes.into_iter().next().unwrap_or(Outcome::Unchanged)
+    };
     if !matches!(outcome, Outcome::Parked(_)) {
         close(app, parked.id, FailureState::Resolved).await?;
     }

@@ -7,8 +7,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::infra::atproto::syntax::Nsid;
-
 /// A line, borrowed from its text.
 #[derive(Debug, Deserialize)]
 pub struct Line<'a> {
@@ -24,9 +22,6 @@ pub struct Line<'a> {
     /// Present for `commit`.
     #[serde(borrow, default)]
     pub commit: Option<Commit<'a>>,
-    /// Present for `identity`.
-    #[serde(borrow, default)]
-    pub identity: Option<Identity<'a>>,
     /// Present for `account`.
     #[serde(borrow, default)]
     pub account: Option<Account<'a>>,
@@ -56,14 +51,6 @@ pub struct Commit<'a> {
     /// Version of the record; absent for `delete`.
     #[serde(borrow, default)]
     pub cid: Option<Cow<'a, str>>,
-}
-
-/// The identity behind a DID may have changed.
-#[derive(Debug, Deserialize)]
-pub struct Identity<'a> {
-    /// When its host said so.
-    #[serde(borrow, default)]
-    pub time: Option<Cow<'a, str>>,
 }
 
 /// The status of an account at its host.
@@ -111,9 +98,9 @@ pub fn of_account(did: &str, active: bool, status: Option<&str>, at: DateTime<Ut
     written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "account", commit: None, account, resync: None })
 }
 
-/// Writes the line that asks for a repository, or one collection of it, to be read again.
-pub fn of_resync(did: &str, collection: Option<&Nsid>, at: DateTime<Utc>) -> String {
-    let resync = Some(ResyncLine { collection: collection.map(Nsid::as_str) });
+/// Writes the line that asks for a repository to be read.
+pub fn of_resync(did: &str, at: DateTime<Utc>) -> String {
+    let resync = Some(ResyncLine { reason: "listed" });
     written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "resync", commit: None, account: None, resync })
 }
 
@@ -150,9 +137,8 @@ struct AccountLine<'a> {
 }
 
 #[derive(Serialize)]
-struct ResyncLine<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    collection: Option<&'a str>,
+struct ResyncLine {
+    reason: &'static str,
 }
 
 #[derive(Serialize)]
@@ -165,5 +151,5 @@ struct OwnLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<AccountLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    resync: Option<ResyncLine<'a>>,
+    resync: Option<ResyncLine>,
 }

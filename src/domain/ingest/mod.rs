@@ -29,4 +29,6 @@ mod s9_notify;
 pub use self::{
     parked::{Parked, Stage},
     pipeline::{Outcome, submit},
+    s3_attribute::accepts,
+    s8_persist::LOCK,
 };

@@ -73,7 +73,7 @@ pub(super) async fn park(tx: &impl ConnectionTrait, now: DateTime<Utc>, messages
     // A batch may hold the same message twice, and one statement may touch a row only once.
     let mut rows = BTreeMap::new();
     for (body, parked) in messages {
-        let hash = HEXLOWER.encode(&Sha256::digest(body.as_bytes()));
+        let hash = payload_hash(body);
         let about = about(body);
         rows.insert(
             hash.clone(),
@@ -114,6 +114,11 @@ pub(super) async fn park(tx: &impl ConnectionTrait, now: DateTime<Utc>, messages
         .to_owned();
     failure::Entity::insert_many(rows.into_values()).on_conflict(on_conflict).exec_without_returning(tx).await?;
     Ok(())
+}
+
+/// What tells one message from another.
+pub(super) fn payload_hash(body: &str) -> String {
+    HEXLOWER.encode(&Sha256::digest(body.as_bytes()))
 }
 
 /// What a message is about, as far as it can be read.

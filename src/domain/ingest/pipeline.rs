@@ -22,11 +22,30 @@ pub enum Outcome {
     Parked(Parked),
 }
 
-/// Takes a batch through the pipeline, in the given order, in one transaction.
+/// Bytes of the messages of one transaction. Each of them is held several times over on its way.
+const BYTES: usize = 4 << 20;
+
+/// Takes messages through the pipeline, in the given order, in one transaction unless they are very large.
 ///
-/// Returns an outcome for each message. An error means that none of them was applied and that they are to be submitted
-/// again; a message that the database refuses is found by halving the batch and parked alone.
-pub async fn submit(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
+/// Returns an outcome for each message. After an error they are all to be submitted again: those that were applied are
+/// known then. A message that the database refuses is found by halving the batch and parked alone.
+pub async fn submit(app: &App, messages: &[String]) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::with_capacity(messages.len());
+    let mut rest = messages;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|message| {
+            bytes += message.len();
+            bytes <= BYTES
+        });
+        let (batch, later) = rest.split_at(fitting.count().max(1));
+        outcomes.extend(submit_batch(app, batch).await?);
+        rest = later;
+    }
+    Ok(outcomes)
+}
+
+async fn submit_batch(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
     match attempt(app, batch).await {
         Err(error) if error.class() == Class::Retryable => isolate(app, batch, error).await,
         outcome => outcome,
@@ -41,8 +60,8 @@ async fn isolate(app: &App, batch: &[String], error: Error) -> Result<Vec<Outcom
         return Ok(vec![Outcome::Parked(parked)]);
     }
     let (first, second) = batch.split_at(batch.len() / 2);
-    let mut outcomes = Box::pin(submit(app, first)).await?;
-    outcomes.extend(Box::pin(submit(app, second)).await?);
+    let mut outcomes = Box::pin(submit_batch(app, first)).await?;
+    outcomes.extend(Box::pin(submit_batch(app, second)).await?);
     Ok(outcomes)
 }
 
@@ -57,7 +76,7 @@ async fn attempt(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
     });
     let deduped = s5_dedupe::dedupe(app.db.read(), mapped.collect()).await?;
     let routed = s6_route::route(deduped, app.tenant);
-    let validated = s7_validate::validate(routed, now);
+    let validated = s7_validate::validate(routed);
     let persisted = s8_persist::persist(app, batch, validated).await?;
     let outcomes = persisted.effects.iter().map(outcome).collect();
     s9_notify::notify(app, persisted);

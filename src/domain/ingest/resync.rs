@@ -79,9 +79,12 @@ async fn host_of(app: &App, did: &Did) -> Result<Option<Url>> {
 }
 
 async fn one(app: &App, repo: &Repo, request: &Request, collection: &Nsid, rkey: &RecordKey) -> Result<Vec<String>> {
-    // Asked first: what is read afterwards is at least as new.
-    let status = repo.status(&request.did).await?;
-    let Some(rev) = status.and_then(|status| status.rev).or_else(|| request.rev.clone()) else { return Ok(Vec::new()) };
+    // The record is at least as new as the commit that told of it; should it be newer, the commit that made it so tells
+    // of the same content again.
+    let rev = match request.rev.clone() {
+        Some(rev) => rev,
+        None => repo.status(&request.did).await?.and_then(|status| status.rev).ok_or_else(no_revision)?,
+    };
     let record = repo.get_record(&request.did, collection, rkey).await?;
     Ok(vec![record.map_or_else(
         || deletion(app, &request.did, &rev, collection.as_str(), rkey.as_str()),
@@ -91,7 +94,7 @@ async fn one(app: &App, repo: &Repo, request: &Request, collection: &Nsid, rkey:
 
 async fn all(app: &App, repo: &Repo, request: &Request, collection: &Nsid) -> Result<Vec<String>> {
     let listing = repo.list_records(&request.did, collection).await?;
-    let Some(rev) = listing.rev.clone().or_else(|| request.rev.clone()) else { return Ok(Vec::new()) };
+    let rev = listing.rev.clone().or_else(|| request.rev.clone()).ok_or_else(no_revision)?;
     let mut lines: Vec<String> =
         listing.records.iter().map(|record| version(app, &request.did, &rev, collection, record)).collect();
     if listing.complete {
@@ -109,6 +112,11 @@ async fn all(app: &App, repo: &Repo, request: &Request, collection: &Nsid) -> Re
         lines.extend(gone.map(|rkey| deletion(app, &request.did, &rev, collection.as_str(), rkey)));
     }
     Ok(lines)
+}
+
+/// Without a revision nothing that was read can be placed before or after what is known.
+fn no_revision() -> Error {
+    Error::upstream("pds", anyhow::anyhow!("the host told no revision"))
 }
 
 fn version(app: &App, did: &Did, rev: &str, collection: &Nsid, record: &Record) -> String {

@@ -17,12 +17,17 @@ pub(super) struct Attributed<'a> {
     pub(super) subject: Subject<'a>,
 }
 
+/// Whether a DID is one of the network's.
+pub fn accepts(did: &str) -> bool {
+    did.len() <= DID_BYTES && Did::parse(did).is_ok_and(|did| matches!(did.method(), "plc" | "web"))
+}
+
 pub(super) fn attribute(identified: Identified<'_>) -> Result<Attributed<'_>, Parked> {
     let Identified { did, time_us, subject } = identified;
-    let refuse = |why: &str| Parked::at(Stage::Attribute, "DID_MALFORMED", why);
-    let did = Did::parse(&did).map_err(|error| refuse(&error.to_string()))?;
-    if did.as_str().len() > DID_BYTES || !matches!(did.method(), "plc" | "web") {
-        return Err(refuse("only did:plc and host-level did:web take part in the network"));
-    }
+    let refused = || {
+        let why = "a repository is named by a did:plc or a host-level did:web";
+        Parked::at(Stage::Attribute, "DID_MALFORMED", why)
+    };
+    let did = Did::parse(&did).ok().filter(|did| accepts(did.as_str())).ok_or_else(refused)?;
     Ok(Attributed { did, time_us, subject })
 }

@@ -62,15 +62,21 @@ pub(super) fn map(attributed: Attributed<'_>, now: DateTime<Utc>) -> Result<Mapp
     match subject {
         Subject::Nothing => Ok(Mapped::Nothing),
         Subject::Identity => Ok(Mapped::Identity { did: did.into_string() }),
-        Subject::Account(account) => map_account(did, &account, seen),
+        Subject::Account(account) => map_account(did, &account, seen, now),
         Subject::Record(source, commit) => map_record(did, source, &commit, seen.unwrap_or(now)),
     }
 }
 
-fn map_account(did: Did, account: &Account<'_>, seen: Option<DateTime<Utc>>) -> Result<Mapped, Parked> {
+fn map_account(
+    did: Did,
+    account: &Account<'_>,
+    seen: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<Mapped, Parked> {
     let told = account.time.as_deref().and_then(parse_datetime).map(|(instant, _)| instant);
     // Without an instant the order of two such messages could not be told.
-    let Some(at) = told.or(seen) else {
+    // A host's word cannot be about the future: it would outlast every later one.
+    let Some(at) = told.or(seen).map(|at| at.min(now)) else {
         return Err(Parked::at(Stage::Map, "ACCOUNT_TIME_MISSING", "an account event says when"));
     };
     let status = match (account.active, account.status.as_deref()) {

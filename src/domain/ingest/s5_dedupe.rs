@@ -10,7 +10,7 @@ use entities::{sets::Verdict, source_record as ledger};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
 
 use super::{
-    parked::Parked,
+    parked::{Parked, Stage},
     s4_map::{Mapped, RecordChange},
 };
 use crate::error::Result;
@@ -37,6 +37,8 @@ pub(super) enum Novelty {
     Echo,
     /// The same revision of a record that could not be read then and may be now.
     Reread,
+    /// The same revision of a record that can still not be read.
+    Unreadable,
     /// The same revision.
     Same,
     /// An earlier revision.
@@ -46,7 +48,7 @@ pub(super) enum Novelty {
 impl Novelty {
     /// Whether the ledger changes.
     pub(super) fn is_news(self) -> bool {
-        !matches!(self, Self::Same | Self::Older)
+        !matches!(self, Self::Same | Self::Older | Self::Unreadable)
     }
 
     /// Closed set, for metrics.
@@ -56,6 +58,7 @@ impl Novelty {
             Self::Newer => "newer",
             Self::Echo => "echo",
             Self::Reread => "reread",
+            Self::Unreadable => "unreadable",
             Self::Same => "same",
             Self::Older => "older",
         }
@@ -68,10 +71,11 @@ pub(super) fn judge(change: &RecordChange, held: Option<&Held>) -> Novelty {
     let cid = change.version.as_ref().and_then(|version| version.cid.as_ref());
     match change.rev.as_str().cmp(&held.rev) {
         std::cmp::Ordering::Less => Novelty::Older,
-        std::cmp::Ordering::Equal => {
-            let readable = change.version.as_ref().is_some_and(|version| version.reading.draft.is_ok());
-            if held.verdict == Verdict::Unreadable && readable { Novelty::Reread } else { Novelty::Same }
-        }
+        std::cmp::Ordering::Equal => match change.version.as_ref().map(|version| &version.reading.draft) {
+            Some(Ok(_)) if held.verdict == Verdict::Unreadable => Novelty::Reread,
+            Some(Err(_)) if held.verdict == Verdict::Unreadable => Novelty::Unreadable,
+            _ => Novelty::Same,
+        },
         std::cmp::Ordering::Greater if cid.is_some() && cid == held.cid.as_ref() => Novelty::Echo,
         std::cmp::Ordering::Greater => Novelty::Newer,
     }
@@ -101,6 +105,11 @@ pub(super) async fn dedupe(db: &impl ConnectionTrait, batch: Vec<Result<Mapped, 
             Ok(Mapped::Nothing) => Deduped::Known,
             Ok(Mapped::Record(change)) => {
                 let novelty = judge(&change, held.get(&change.uri));
+                if novelty == Novelty::Unreadable
+                    && let Some(Err(refusal)) = change.version.as_ref().map(|version| &version.reading.draft)
+                {
+                    return Deduped::Refused(Parked::at(Stage::Map, refusal.code, refusal.why.clone()));
+                }
                 if novelty.is_news() { Deduped::Candidate(Mapped::Record(change)) } else { Deduped::Known }
             }
             Ok(mapped) => Deduped::Candidate(mapped),

@@ -15,20 +15,20 @@ pub(super) struct Validated {
     pub(super) messages: Vec<Deduped>,
 }
 
-pub(super) fn validate(routed: Routed, now: DateTime<Utc>) -> Validated {
+pub(super) fn validate(routed: Routed) -> Validated {
     let Routed { tenant, mut messages } = routed;
     for message in &mut messages {
         if let Deduped::Candidate(Mapped::Record(change)) = message
             && let Some(version) = &mut change.version
             && let Ok(Draft::Event(event)) = &mut version.reading.draft
         {
-            settle_creation(event, now);
+            settle_creation(event, change.occurred_at);
         }
     }
     Validated { tenant, messages }
 }
 
-/// A creation in the future would keep an event on top of every list that is ordered by it.
-fn settle_creation(event: &mut EventDraft, now: DateTime<Utc>) {
-    event.created_at = event.created_at.filter(|created| *created <= now);
+/// A creation after the record was seen would keep an event on top of every list that is ordered by it.
+fn settle_creation(event: &mut EventDraft, seen: DateTime<Utc>) {
+    event.created_at = event.created_at.filter(|created| *created <= seen);
 }

@@ -10,26 +10,27 @@ use sea_orm::{
 use crate::{
     domain::tenant::Tenant,
     error::Result,
-    infra::db::{among, bind_list},
+    infra::db::{among, bind_list, bind_pairs},
 };
 
 /// Rows of one INSERT: SQLite takes 32,766 values.
 const ROWS: usize = 1_500;
 
-/// The answers to these events, of these people.
-pub async fn of(
-    db: &impl ConnectionTrait,
-    tenant: Tenant,
-    events: Vec<i64>,
-    users: Vec<i64>,
-) -> Result<Vec<attendee::Model>> {
+/// The answers of these (event, person), where there are any.
+pub async fn of(db: &impl ConnectionTrait, tenant: Tenant, pairs: Vec<(i64, i64)>) -> Result<Vec<attendee::Model>> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
     let backend = db.get_database_backend();
-    Ok(tenant
-        .attendees()
-        .filter(among(backend, attendee::Column::EventId, events))
-        .filter(among(backend, attendee::Column::UserId, users))
-        .all(db)
-        .await?)
+    let (events, people): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
+    let (wanted, mut values) = bind_pairs(backend, events, people);
+    values.push(tenant.id().into());
+    let sql = format!(
+        "SELECT a.* FROM {wanted} JOIN event_attendee AS a
+        ON a.event_id = wanted.one AND a.user_id = wanted.other AND a.tenant_id = ${}",
+        values.len()
+    );
+    Ok(attendee::Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(db).await?)
 }
 
 /// The events that these people answered.
@@ -72,6 +73,9 @@ pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Re
 
 /// Removes answers.
 pub async fn delete(tx: &impl ConnectionTrait, ids: Vec<i64>) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     attendee::Entity::delete_many()
         .filter(among(tx.get_database_backend(), attendee::Column::Id, ids))
         .exec(tx)

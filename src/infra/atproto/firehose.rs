@@ -309,6 +309,8 @@ impl<'a> Lines<'a> {
     fn push(&mut self, body: Body<'_>) -> anyhow::Result<()> {
         let commit_collection = match &body {
             Body::Commit(change) => Some(change.collection.to_owned()),
+            // A record that is wanted and could not be had: its author counts as much as one whose record was.
+            Body::Resync(request) => request.collection.map(str::to_owned),
             _ => None,
         };
         let line = Line { did: self.did, time_us: self.time_us, kind: body.kind(), body };
@@ -413,7 +415,7 @@ fn record(commit: &Commit<'_>, op: &WantedOp<'_>, block: &[u8]) -> Box<RawValue>
     json.unwrap_or_else(|error| {
         metrics::counter!("gateway_stream_undecodable_total").increment(1);
         let (did, collection, rkey) = (commit.repo, op.collection, op.rkey);
-        tracing::warn!(did, collection, rkey, error = %format!("{error:#}"), "record has no JSON form; passed on as null");
+        tracing::debug!(did, collection, rkey, error = %format!("{error:#}"), "record has no JSON form; passed on as null");
         RawValue::NULL.to_owned()
     })
 }

@@ -94,6 +94,8 @@ impl Repo {
                 rev = answer.header("atproto-repo-rev").filter(|rev| is_tid(rev)).map(str::to_owned);
             }
             let page = ListedPage::parse(&answer.body).map_err(|error| Error::upstream(SERVICE, error))?;
+            // An empty page that goes on promises more than it holds.
+            complete &= !page.records.is_empty() || page.cursor.is_none();
             let is_last = page.records.is_empty() || page.cursor.is_none();
             for entry in page.records {
                 match record(entry, did, collection) {

@@ -199,7 +199,7 @@ pub struct Frame {
     /// `account`, and `resync` for what must be read again from the repository:
     /// `{"rev", "reason": "too_big|gap|sync|missing_block|undecodable", "collection"?, "rkey"?}`.
     pub json: String,
-    /// The collection of a commit; nothing for the other kinds.
+    /// The collection of the record that it is about, or that could not be had; nothing for what concerns an account.
     pub commit_collection: Option<String>,
 }
 

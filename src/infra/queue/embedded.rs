@@ -9,7 +9,13 @@ use sea_orm::{
 };
 
 use super::{Delivery, Depth, Message, Settlement, Topic};
-use crate::{error::Result, infra::db::lock};
+use crate::{
+    error::Result,
+    infra::db::{bind_list, lock},
+};
+
+/// Bytes that one consumer is handed at once; a single message may be larger.
+const BYTES: i64 = 4 << 20;
 
 /// Rows of one INSERT: SQLite takes 32,766 values.
 const ROWS: usize = 2_000;
@@ -64,19 +70,46 @@ pub(super) async fn lease(
     // Two consumers must not look at the same time: each would miss what the other is about to take, and hand out a
     // later message of the same key.
     lock(tx, &["queue"]).await?;
-    // A message waits while an earlier one of its key is being worked on or waits for its retry.
-    let sql = "UPDATE queue_message SET lease_owner = $1, leased_until = $2 WHERE id IN (
-            SELECT m.id FROM queue_message AS m
-            WHERE m.topic = $5 AND m.available_at <= $3 AND (m.leased_until IS NULL OR m.leased_until < $3)
-              AND NOT EXISTS (
-                SELECT 1 FROM queue_message AS earlier
-                WHERE earlier.topic = m.topic AND earlier.partition_key = m.partition_key AND earlier.id < m.id
-                  AND (earlier.leased_until >= $3 OR earlier.available_at > $3))
-            ORDER BY m.id LIMIT $4)
-        RETURNING id, partition_key, body, attempts";
+    // A message waits while an earlier one of its key is being worked on or waits for its retry; where each takes long,
+    // while there is an earlier one at all.
+    let in_the_way = match topic {
+        Topic::Records => "AND (earlier.leased_until >= $2 OR earlier.available_at > $2)",
+        Topic::Resyncs => "",
+    };
+    let sql = format!(
+        "SELECT m.id, length(m.body) AS bytes FROM queue_message AS m
+        WHERE m.topic = $1 AND m.available_at <= $2 AND (m.leased_until IS NULL OR m.leased_until < $2)
+          AND NOT EXISTS (
+            SELECT 1 FROM queue_message AS earlier
+            WHERE earlier.topic = m.topic AND earlier.partition_key = m.partition_key AND earlier.id < m.id {in_the_way})
+        ORDER BY m.id LIMIT $3"
+    );
+    let backend = tx.get_database_backend();
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let values = [owner.into(), (now + topic.lease()).into(), now.into(), limit.into(), topic.as_str().into()];
-    let rows = tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    let values = [topic.as_str().into(), now.into(), limit.into()];
+    let mut bytes = 0;
+    let mut chosen = Vec::new();
+    for row in tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
+        let length: i64 = row
+            .try_get::<Option<i64>>("", "bytes")
+            .or_else(|_| row.try_get::<Option<i32>>("", "bytes").map(|length| length.map(i64::from)))?
+            .unwrap_or_default();
+        bytes += length;
+        if bytes > BYTES && !chosen.is_empty() {
+            break;
+        }
+        chosen.push(row.try_get::<i64>("", "id")?);
+    }
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (list, chosen) = bind_list(backend, &chosen);
+    let sql = format!(
+        "UPDATE queue_message SET lease_owner = $2, leased_until = $3 WHERE id {list}
+        RETURNING id, partition_key, body, attempts"
+    );
+    let values = [chosen, owner.into(), (now + topic.lease()).into()];
+    let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     let mut deliveries = rows
         .iter()
         .map(|row| {

@@ -290,14 +290,14 @@ fn name(rng: &mut Rng, line: &mut Value) {
     ];
     let rkeys =
         ["a".repeat(512), "a".repeat(513), "a".repeat(100_000), ".".into(), "..".into(), "a/b".into(), "%00".into()];
-    match rng.u8(..4) {
-        0 => line["did"] = json!(dids[rng.usize(..dids.len())]),
-        1 => line["commit"]["rkey"] = json!(rkeys[rng.usize(..rkeys.len())]),
-        2 => {
-            line["commit"]["rev"] = json!(["zzzzzzzzzzzzz", "jzzzzzzzzzzzz", "2222222222222", "", "3l"][rng.usize(..5)])
-        }
-        _ => line["commit"]["cid"] = json!(["", "bafy", "Qm", &"b".repeat(59), &"b".repeat(5_000)][rng.usize(..5)]),
-    }
+    let cids = [String::new(), "bafy".to_owned(), "Qm".to_owned(), "b".repeat(59), "b".repeat(5_000)];
+    let (pointer, value) = match rng.u8(..4) {
+        0 => ("/did", dids[rng.usize(..dids.len())].as_str()),
+        1 => ("/commit/rkey", rkeys[rng.usize(..rkeys.len())].as_str()),
+        2 => ("/commit/rev", ["zzzzzzzzzzzzz", "jzzzzzzzzzzzz", "2222222222222", "", "3l"][rng.usize(..5)]),
+        _ => ("/commit/cid", cids[rng.usize(..cids.len())].as_str()),
+    };
+    *line.pointer_mut(pointer).unwrap() = json!(value);
 }
 
 fn subject(rng: &mut Rng, line: &mut Value) {

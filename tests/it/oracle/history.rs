@@ -42,7 +42,7 @@ pub(crate) struct Version {
 /// What a reader is to understand.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
-    Event(EventSays),
+    Event(Box<EventSays>),
     Rsvp { subject: String, subject_cid: String, status: RsvpStatus },
     Unreadable,
 }
@@ -118,21 +118,21 @@ pub(crate) fn history(seed: u64) -> Vec<Message> {
     while messages.len() < count {
         let author = rng.usize(..people);
         let author = &mut authors[author];
-        let message = match rng.u8(..100) {
+        let (at, body) = match rng.u8(..100) {
             0..40 => record(&mut rng, author, EVENT, &dids),
             40..80 => record(&mut rng, author, RSVP, &dids),
             80..95 => account(&mut rng, author),
             _ => {
                 author.now += 1_000_000;
-                Some((author.now, Body::Identity))
+                (author.now, Body::Identity)
             }
         };
-        messages.extend(message.map(|(at, body)| Message { did: author.did.clone(), at, body }));
+        messages.push(Message { did: author.did.clone(), at, body });
     }
     messages
 }
 
-fn account(rng: &mut Rng, author: &mut Author) -> Option<(i64, Body)> {
+fn account(rng: &mut Rng, author: &mut Author) -> (i64, Body) {
     const OTHERS: [AccountStatus; 4] =
         [AccountStatus::Deactivated, AccountStatus::Suspended, AccountStatus::Takendown, AccountStatus::Deleted];
     let status = if rng.u8(..5) < 2 { AccountStatus::Active } else { OTHERS[rng.usize(..OTHERS.len())] };
@@ -140,16 +140,16 @@ fn account(rng: &mut Rng, author: &mut Author) -> Option<(i64, Body)> {
     // Now and then a host says two things of one instant.
     let at = author.last_status_at.filter(|_| rng.u8(..10) == 0).unwrap_or(author.now);
     author.last_status_at = Some(at);
-    Some((at, Body::Account(status)))
+    (at, Body::Account(status))
 }
 
-fn record(rng: &mut Rng, author: &mut Author, collection: &'static str, dids: &[String]) -> Option<(i64, Body)> {
+fn record(rng: &mut Rng, author: &mut Author, collection: &'static str, dids: &[String]) -> (i64, Body) {
     let rkey = RKEYS[rng.usize(..RKEYS.len())].to_owned();
     let uri = uri(&author.did, collection, &rkey);
     let held = author.records.get(&uri).cloned().flatten();
     let version = match (rng.u8(..100), held) {
-        (0..15, Some(_)) => None,
-        (0..3, None) => None, // the deletion of what was written before the history begins
+        // Of nothing: the deletion of what was written before the history begins.
+        (0..15, Some(_)) | (0..3, None) => None,
         (15..25, Some(held)) => Some(held),
         _ if collection == EVENT => Some(event(rng)),
         _ => Some(answer(rng, dids)),
@@ -164,7 +164,7 @@ fn record(rng: &mut Rng, author: &mut Author, collection: &'static str, dids: &[
     author.in_commit.push(uri.clone());
     author.records.insert(uri.clone(), version.clone());
     let change = Change { uri, rev: author.rev.clone(), version, collection, rkey };
-    Some((author.now, Body::Record(change)))
+    (author.now, Body::Record(change))
 }
 
 fn event(rng: &mut Rng) -> Version {
@@ -219,7 +219,7 @@ fn event(rng: &mut Rng) -> Version {
         point,
         created_at: instant(created),
     };
-    let content = if is_readable { Content::Event(says) } else { Content::Unreadable };
+    let content = if is_readable { Content::Event(Box::new(says)) } else { Content::Unreadable };
     Version { cid: cid_of(&json.to_string()), content, json }
 }
 

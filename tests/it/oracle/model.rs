@@ -90,7 +90,8 @@ impl State {
             if let Some(Version { cid, content: Content::Event(says), .. }) = &change.version {
                 let (organizer, rev) = (author(uri).to_owned(), change.rev.clone());
                 let is_hidden = is_hidden(&organizer);
-                let event = Event { says: says.clone(), organizer, cid: cid.clone(), rev, is_hidden, counts: [0; 3] };
+                let event =
+                    Event { says: (**says).clone(), organizer, cid: cid.clone(), rev, is_hidden, counts: [0; 3] };
                 state.events.insert((*uri).to_owned(), event);
             }
         }

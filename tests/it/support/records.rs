@@ -118,6 +118,7 @@ pub(crate) fn event(rng: &mut Rng, number: usize, at: i64) -> Value {
 }
 
 /// The line of one operation; without a version it is a deletion.
+#[expect(clippy::too_many_arguments, reason = "as many as a commit has parts")]
 pub(crate) fn commit(
     did: &str,
     at: i64,

@@ -3,10 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use entities::{event, event_attendee as attendee, sets::SourceType, sets::Verdict, source_record as record};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use entities::{
+    event, event_attendee as attendee,
+    sets::{RsvpStatus, SourceType, Verdict},
+    source_record as record,
+};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Statement};
 
-use super::{Work, organizer_of};
+use super::Work;
 use crate::{
     domain::{
         account::shadow,
@@ -15,7 +19,7 @@ use crate::{
         source::{Draft, RsvpDraft, bluesky},
     },
     error::Result,
-    infra::db::among,
+    infra::db::{among, bind_pairs},
 };
 
 /// A person's newest record for an event.
@@ -27,52 +31,55 @@ struct Answer {
 impl Work {
     pub(super) async fn project_answers(&mut self, tx: &DatabaseTransaction) -> Result<()> {
         let appeared: BTreeSet<String> = self.touched.appeared().map(str::to_owned).collect();
-        let mut subjects: BTreeSet<String> = self.ledger.answers().iter().map(|(subject, _)| subject.clone()).collect();
-        subjects.extend(appeared.iter().cloned());
-        let organizers: BTreeSet<String> = subjects.iter().filter_map(|subject| organizer_of(subject)).collect();
-        self.hold(tx, organizers).await?;
-        let events = by_uri(tx, self.tenant, subjects.into_iter().collect()).await?;
+        let subjects: BTreeSet<&String> = self.ledger.answers().iter().map(|(subject, _)| subject).collect();
+        let mut events: HashMap<String, event::Model> = HashMap::new();
+        for event in self.touched.written() {
+            let uri = event.record_uri.as_ref();
+            if let Some(uri) = uri.filter(|uri| subjects.contains(uri) || appeared.contains(*uri)) {
+                events.insert(uri.clone(), event.clone());
+            }
+        }
+        let rest = subjects.into_iter().filter(|uri| !events.contains_key(*uri)).cloned().collect();
+        events.extend(by_uri(tx, self.tenant, rest).await?);
         if events.is_empty() {
             return Ok(());
         }
         let changed: BTreeSet<(String, String)> =
             self.ledger.answers().iter().filter(|(subject, _)| events.contains_key(subject)).cloned().collect();
-        let mut newest = newest_answers(tx, &changed, &appeared).await?;
-
+        let newest = newest_answers(tx, &changed, &appeared).await?;
         let people: BTreeSet<String> = newest.keys().chain(&changed).map(|(_, did)| did.clone()).collect();
-        if self.learn(tx, &people).await? {
-            // Those who answered early may have taken it back until they were held. Nobody can have joined them: that
-            // takes the organiser's lock, which is held.
-            newest = newest_answers(tx, &changed, &appeared).await?;
-        }
+        self.learn(tx, &people).await?;
         let answering: BTreeSet<String> = newest.keys().map(|(_, did)| did.clone()).collect();
-        let mut accounts = shadow::find_or_create(tx, self.tenant, answering.into_iter().collect(), self.now).await?;
-        self.persisted.shadows += accounts.created;
-        let rest: Vec<String> = people.into_iter().filter(|did| !accounts.ids.contains_key(did)).collect();
-        accounts.ids.extend(shadow::find(tx, self.tenant, rest).await?);
-
-        let users: Vec<i64> = accounts.ids.values().copied().collect();
-        let held = rsvp::of(tx, self.tenant, events.values().map(|event| event.id).collect(), users).await?;
-        let mut held: HashMap<(i64, i64), attendee::Model> =
-            held.into_iter().map(|row| ((row.event_id, row.user_id), row)).collect();
+        self.join(tx, answering).await?;
+        let rest: Vec<String> = people.into_iter().filter(|did| !self.users.contains_key(did)).collect();
+        self.users.extend(shadow::find(tx, self.tenant, rest).await?);
 
         let pairs: BTreeSet<&(String, String)> = newest.keys().chain(&changed).collect();
+        // An event that has just appeared has no answers yet.
+        let known = pairs.iter().filter(|(subject, _)| !appeared.contains(subject));
+        let known = known.filter_map(|(subject, did)| Some((events.get(subject)?.id, *self.users.get(did)?)));
+        let mut held: HashMap<(i64, i64), attendee::Model> = rsvp::of(tx, self.tenant, known.collect())
+            .await?
+            .into_iter()
+            .map(|row| ((row.event_id, row.user_id), row))
+            .collect();
+
         let mut written = Vec::new();
         let mut removed = Vec::new();
         for pair in pairs {
-            let (Some(event), Some(user_id)) = (events.get(&pair.0), accounts.ids.get(&pair.1)) else { continue };
+            let (Some(event), Some(user_id)) = (events.get(&pair.0), self.users.get(&pair.1)) else { continue };
             let before = held.remove(&(event.id, *user_id));
             let Some(answer) = newest.get(pair) else {
                 removed.extend(before.iter().map(|row| row.id));
-                if before.is_some() {
-                    self.touched.answers(event.clone());
+                if before.is_some_and(|before| !before.is_hidden) {
+                    self.touched.answers(event, self.now);
                 }
                 continue;
             };
             let after = self.answer(event, *user_id, answer, before.as_ref());
             if before.as_ref() != Some(&after) {
-                if before.is_none_or(|before| is_visible_change(&before, &after)) {
-                    self.touched.answers(event.clone());
+                if before.as_ref().and_then(shown) != shown(&after) {
+                    self.touched.answers(event, answer.record.occurred_at);
                 }
                 written.push(after);
             }
@@ -104,15 +111,17 @@ impl Work {
             created_at: before.map_or(self.now, |before| before.created_at),
             updated_at: before.map_or(self.now, |before| before.updated_at),
         };
-        if before.is_some_and(|before| *before != after) {
+        // A later revision with the same content says nothing new.
+        if before.is_some_and(|before| before.status != after.status || before.record_cid != after.record_cid) {
             after.updated_at = self.now;
         }
         after
     }
 }
 
-fn is_visible_change(before: &attendee::Model, after: &attendee::Model) -> bool {
-    before.status != after.status || before.is_hidden != after.is_hidden
+/// What others see of an answer.
+fn shown(answer: &attendee::Model) -> Option<RsvpStatus> {
+    (!answer.is_hidden).then_some(answer.status)
 }
 
 /// The newest readable record of each (event, person): of the changed ones, and of everybody for events that appeared.
@@ -122,33 +131,17 @@ async fn newest_answers(
     changed: &BTreeSet<(String, String)>,
     appeared: &BTreeSet<String>,
 ) -> Result<BTreeMap<(String, String), Answer>> {
-    let backend = tx.get_database_backend();
-    let subjects: BTreeSet<&String> = changed.iter().map(|(subject, _)| subject).collect();
-    let people: BTreeSet<&String> = changed.iter().map(|(_, did)| did).collect();
-    let mut wanted = Condition::any();
-    if !changed.is_empty() {
-        wanted = wanted.add(
-            Condition::all()
-                .add(among(backend, record::Column::SubjectUri, subjects.into_iter().cloned().collect()))
-                .add(among(backend, record::Column::Did, people.into_iter().cloned().collect())),
-        );
-    }
+    let mut rows = ledger_of_pairs(tx, changed).await?;
     if !appeared.is_empty() {
-        wanted = wanted.add(among(backend, record::Column::SubjectUri, appeared.iter().cloned().collect()));
+        let subjects = appeared.iter().cloned().collect();
+        let of_appeared = among(tx.get_database_backend(), record::Column::SubjectUri, subjects);
+        rows.extend(record::Entity::find().filter(of_appeared).all(tx).await?);
     }
-    let rows = record::Entity::find()
-        .filter(wanted)
-        .filter(record::Column::DeletedAt.is_null())
-        .filter(record::Column::Verdict.ne(Verdict::Unreadable))
-        .all(tx)
-        .await?;
+    rows.retain(|row| row.deleted_at.is_none() && row.verdict != Verdict::Unreadable);
     let mut newest: BTreeMap<(String, String), Answer> = BTreeMap::new();
     for row in rows {
         let Some(subject) = row.subject_uri.clone() else { continue };
         let pair = (subject, row.did.clone());
-        if !changed.contains(&pair) && !appeared.contains(&pair.0) {
-            continue;
-        }
         let is_newer = |held: &Answer| (&held.record.rev, &held.record.uri) < (&row.rev, &row.uri);
         if !newest.get(&pair).is_none_or(is_newer) {
             continue;
@@ -159,4 +152,19 @@ async fn newest_answers(
         }
     }
     Ok(newest)
+}
+
+/// The ledger's rows of these (event's URI, DID), found pair by pair: a condition on each of the two columns alone would
+/// have to go through every combination.
+async fn ledger_of_pairs(tx: &impl ConnectionTrait, pairs: &BTreeSet<(String, String)>) -> Result<Vec<record::Model>> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let backend = tx.get_database_backend();
+    let (subjects, people): (Vec<String>, Vec<String>) = pairs.iter().cloned().unzip();
+    let (wanted, values) = bind_pairs(backend, subjects, people);
+    let sql = format!(
+        "SELECT r.* FROM {wanted} JOIN source_record AS r ON r.subject_uri = wanted.one AND r.did = wanted.other"
+    );
+    Ok(record::Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(tx).await?)
 }

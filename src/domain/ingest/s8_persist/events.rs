@@ -17,6 +17,7 @@ impl Work {
             return Ok(());
         }
         let users = shadow::find(tx, self.tenant, self.flipped.iter().cloned().collect()).await?;
+        self.users.extend(users.clone());
         for is_hidden in [false, true] {
             let of: Vec<i64> =
                 users.iter().filter(|(did, _)| self.is_active(did) != is_hidden).map(|(_, id)| *id).collect();
@@ -24,17 +25,10 @@ impl Work {
                 continue;
             }
             let answered = rsvp::answered_by(tx, self.tenant, of.clone()).await?;
-            let organizers: BTreeSet<String> = event::by_id(tx, self.tenant, answered.clone())
-                .await?
-                .iter()
-                .filter_map(|event| organizer_of(event.record_uri.as_deref()?))
-                .collect();
-            self.hold(tx, organizers).await?;
-            // Read when they are held: until then one of them may have changed or gone.
             let answered = event::by_id(tx, self.tenant, answered).await?;
             rsvp::hide(tx, of.clone(), is_hidden, self.now).await?;
-            for event in answered {
-                self.touched.answers(event);
+            for event in &answered {
+                self.touched.answers(event, self.now);
             }
             let organized = event::by_organizer(tx, self.tenant, of).await?;
             event::hide(tx, organized.iter().map(|event| event.id).collect(), is_hidden, self.now).await?;
@@ -42,7 +36,7 @@ impl Work {
                 let mut after = before.clone();
                 after.is_hidden = is_hidden;
                 after.updated_at = self.now;
-                self.touched.event(Some(before), Some(after));
+                self.touched.event(Some(before), Some(after), self.now);
             }
         }
         Ok(())
@@ -56,8 +50,7 @@ impl Work {
         let mut held = event::by_uri(tx, self.tenant, uris).await?;
         let authors = self.ledger.events().iter().filter(|(_, draft)| draft.is_some());
         let authors: BTreeSet<String> = authors.filter_map(|(uri, _)| organizer_of(uri)).collect();
-        let accounts = shadow::find_or_create(tx, self.tenant, authors.into_iter().collect(), self.now).await?;
-        self.persisted.shadows += accounts.created;
+        self.join(tx, authors).await?;
 
         let mut written = Vec::new();
         let mut removed = Vec::new();
@@ -67,7 +60,7 @@ impl Work {
                 removed.extend(before);
                 continue;
             };
-            let Some(user_id) = accounts.ids.get(&row.did) else { continue };
+            let Some(user_id) = self.users.get(&row.did) else { continue };
             let origin = event::Origin {
                 tenant: self.tenant,
                 user_id: *user_id,
@@ -84,16 +77,19 @@ impl Work {
             {
                 after.updated_at = before.updated_at;
             }
-            written.push((before, after));
+            written.push((before, (after, row.occurred_at)));
         }
         event::delete(tx, self.tenant, removed.iter().map(|event| event.id).collect()).await?;
         for before in removed {
-            self.touched.event(Some(before), None);
+            let row = before.record_uri.as_ref().and_then(|uri| self.ledger.row(uri));
+            let at = row.map_or(self.now, |row| row.occurred_at);
+            self.touched.event(Some(before), None, at);
         }
-        let (before, mut after): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+        let (before, after): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+        let (mut after, at): (Vec<_>, Vec<_>) = after.into_iter().unzip();
         event::upsert(tx, self.tenant, &mut after).await?;
-        for (before, after) in before.into_iter().zip(after) {
-            self.touched.event(before, Some(after));
+        for ((before, after), at) in before.into_iter().zip(after).zip(at) {
+            self.touched.event(before, Some(after), at);
         }
         Ok(())
     }

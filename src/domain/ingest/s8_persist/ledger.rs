@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use entities::{location::Texts, sets::Verdict, source_record as record};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
-    sea_query::OnConflict,
+    sea_query::{Expr, OnConflict},
 };
 
 use super::{is_event, subject_of};
@@ -35,21 +35,6 @@ pub(super) struct Ledger {
     events: BTreeMap<String, Option<Box<EventDraft>>>,
     /// People whose answer to an event has to be found again: (event's URI, DID).
     answers: BTreeSet<(String, String)>,
-}
-
-/// URIs of the events that these accounts answer, as far as anybody has said so by now.
-pub(super) async fn subjects_of(tx: &impl ConnectionTrait, dids: Vec<String>) -> Result<Vec<String>> {
-    if dids.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(record::Entity::find()
-        .select_only()
-        .column(record::Column::SubjectUri)
-        .filter(among(tx.get_database_backend(), record::Column::Did, dids))
-        .filter(record::Column::SubjectUri.is_not_null())
-        .into_tuple()
-        .all(tx)
-        .await?)
 }
 
 impl Ledger {
@@ -104,23 +89,42 @@ impl Ledger {
 
     /// Makes tombstones of everything that a deleted account had written up to `rev`, in the table and in this batch.
     pub(super) async fn purge(&mut self, tx: &impl ConnectionTrait, did: &str, rev: &str) -> Result<()> {
-        let stored = record::Entity::find()
+        // Compared here, since a database may have an order of letters of its own; and without the records themselves,
+        // since there may be many.
+        let stored: Vec<(String, String, String, Option<String>)> = record::Entity::find()
+            .select_only()
+            .columns([record::Column::Uri, record::Column::Rev, record::Column::Collection, record::Column::SubjectUri])
             .filter(record::Column::Did.eq(did))
-            .filter(record::Column::Rev.lte(rev))
             .filter(record::Column::DeletedAt.is_null())
+            .into_tuple()
             .all(tx)
             .await?;
-        let fresh = |uri: &String| !self.rows.contains_key(uri);
-        let mut gone: Vec<record::Model> = stored.into_iter().filter(|row| fresh(&row.uri)).collect();
-        let pending = self.rows.values().filter(|row| row.did == did && *row.rev <= *rev && row.deleted_at.is_none());
-        gone.extend(pending.cloned());
-        for mut row in gone {
-            if is_event(&row.collection) {
-                self.events.insert(row.uri.clone(), None);
+        let mut gone = Vec::new();
+        for (uri, row_rev, collection, subject) in stored {
+            if *row_rev <= *rev && !self.rows.contains_key(&uri) {
+                self.forget(&uri, did, &collection, subject);
+                gone.push(uri);
             }
-            if let Some(subject) = row.subject_uri.take() {
-                self.answers.insert((subject, did.to_owned()));
-            }
+        }
+        record::Entity::update_many()
+            .col_expr(record::Column::Cid, Expr::value(Option::<String>::None))
+            .col_expr(record::Column::Record, Expr::value(Option::<String>::None))
+            .col_expr(record::Column::SubjectUri, Expr::value(Option::<String>::None))
+            .col_expr(record::Column::Verdict, Expr::value(Verdict::Valid.as_str()))
+            .col_expr(record::Column::Issues, Expr::value(Texts::default()))
+            .col_expr(record::Column::DeletedAt, Expr::value(self.now))
+            .col_expr(record::Column::IngestedAt, Expr::value(self.now))
+            .filter(among(tx.get_database_backend(), record::Column::Uri, gone))
+            .exec(tx)
+            .await?;
+        let pending: Vec<record::Model> = self
+            .rows
+            .values()
+            .filter(|row| row.did == did && *row.rev <= *rev && row.deleted_at.is_none())
+            .cloned()
+            .collect();
+        for mut row in pending {
+            self.forget(&row.uri, did, &row.collection, row.subject_uri.take());
             row.cid = None;
             row.record = None;
             row.verdict = Verdict::Valid;
@@ -130,6 +134,16 @@ impl Ledger {
             self.put(row);
         }
         Ok(())
+    }
+
+    /// Whatever was projected from a record has to go.
+    fn forget(&mut self, uri: &str, did: &str, collection: &str, subject: Option<String>) {
+        if is_event(collection) {
+            self.events.insert(uri.to_owned(), None);
+        }
+        if let Some(subject) = subject {
+            self.answers.insert((subject, did.to_owned()));
+        }
     }
 
     pub(super) async fn write(&self, tx: &impl ConnectionTrait) -> Result<()> {

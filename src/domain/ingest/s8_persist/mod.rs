@@ -5,10 +5,9 @@
 //! date ([`ledger`]) and then projects again whatever depends on what changed ([`events`], [`answers`]); no order of
 //! arrival can leave a trace.
 //!
-//! Two transactions that could disturb each other are held apart by locks on the DIDs involved: of the authors, and of
-//! the organisers whose events are answered, were answered until now, or were answered by an account whose status
-//! changes. As many as can be foreseen are taken at once and in order; a lock that turns out to be needed later is taken
-//! before what it guards is read (or it is read again).
+//! One batch is written at a time, over all processes ([`LOCK`]). Finer locks would have to be known beforehand, and are
+//! not: which answers wait for an event, or which events an account has answered, shows only on the way. And they would
+//! win little: batches meet in the counts of the same few events, and the time under the lock is the database's own.
 
 mod answers;
 mod events;
@@ -18,25 +17,31 @@ mod touched;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
+use sea_orm::DatabaseTransaction;
 
 use self::{ledger::Ledger, touched::Touched};
 use super::{
     parked::{Parked, Stage, park},
     s4_map::{Mapped, RecordChange},
-    s5_dedupe::{Deduped, Novelty, find_held},
+    s5_dedupe::{Deduped, Novelty},
     s7_validate::Validated,
 };
 use crate::{
     app::App,
     domain::{
-        account::identity::{self, Standing},
+        account::{
+            identity::{self, Standing},
+            shadow,
+        },
         source::{Draft, bluesky},
         tenant::Tenant,
     },
     error::Result,
     infra::{atproto::syntax::AtUri, db},
 };
+
+/// The key that whoever writes projections locks first and keeps until the commit.
+pub const LOCK: [&str; 1] = ["projections"];
 
 /// What a message did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +79,7 @@ pub(super) async fn persist(app: &App, bodies: &[String], batch: Validated) -> R
 }
 
 async fn run(tx: &DatabaseTransaction, bodies: &[String], batch: &Validated, now: DateTime<Utc>) -> Result<Persisted> {
+    db::lock(tx, &LOCK).await?;
     let mut work = Work::begin(tx, batch, now).await?;
     let effects = batch.messages.iter().map(|message| work.take(message)).collect();
     work.persisted.effects = effects;
@@ -91,8 +97,6 @@ async fn run(tx: &DatabaseTransaction, bodies: &[String], batch: &Validated, now
 struct Work {
     tenant: Tenant,
     now: DateTime<Utc>,
-    /// The DIDs about which no other transaction does anything until this one ends.
-    locked: BTreeSet<String>,
     /// How the accounts stand, those of the batch and those found on the way.
     standings: HashMap<String, Standing>,
     /// Accounts about which a host said something new.
@@ -102,6 +106,8 @@ struct Work {
     /// Accounts that the directory is to be asked about.
     ask: BTreeSet<String>,
     ledger: Ledger,
+    /// `user.id` by DID, of those that were looked up so far.
+    users: HashMap<String, i64>,
     touched: Touched,
     persisted: Persisted,
 }
@@ -109,8 +115,6 @@ struct Work {
 impl Work {
     async fn begin(tx: &DatabaseTransaction, batch: &Validated, now: DateTime<Utc>) -> Result<Self> {
         let mut authors = BTreeSet::new();
-        let mut accounts = Vec::new();
-        let mut locks = BTreeSet::new();
         let mut uris = Vec::new();
         for message in &batch.messages {
             let Deduped::Candidate(mapped) = message else { continue };
@@ -118,11 +122,9 @@ impl Work {
                 Mapped::Record(change) => {
                     authors.insert(change.did.clone());
                     uris.push(change.uri.as_str());
-                    locks.extend(subject_of(change).and_then(organizer_of));
                 }
                 Mapped::Account(account) => {
                     authors.insert(account.did.clone());
-                    accounts.push(account.did.clone());
                 }
                 Mapped::Identity { did } => {
                     authors.insert(did.clone());
@@ -130,14 +132,6 @@ impl Work {
                 Mapped::Nothing => {}
             }
         }
-        locks.extend(authors.iter().cloned());
-        if tx.get_database_backend() == DbBackend::Postgres {
-            let held = find_held(tx, uris.iter().copied()).await?.into_values().filter_map(|held| held.subject_uri);
-            let subjects = ledger::subjects_of(tx, accounts).await?.into_iter().chain(held);
-            locks.extend(subjects.filter_map(|subject| organizer_of(&subject)));
-        }
-        let locked = locks.clone();
-        db::lock(tx, &locks.into_iter().collect::<Vec<_>>()).await?;
         let authors: Vec<String> = authors.into_iter().collect();
         let mut standings = identity::standings(tx, authors.clone()).await?;
         let new: Vec<String> = authors.into_iter().filter(|did| !standings.contains_key(did)).collect();
@@ -146,12 +140,12 @@ impl Work {
         Ok(Self {
             tenant: batch.tenant,
             now,
-            locked,
             standings,
             changed_standings: BTreeSet::new(),
             flipped: BTreeSet::new(),
             ask: BTreeSet::new(),
             ledger: Ledger::load(tx, uris.into_iter(), now).await?,
+            users: HashMap::new(),
             touched: Touched::default(),
             persisted: Persisted::default(),
         })
@@ -171,6 +165,8 @@ impl Work {
                 Effect::Applied
             }
             Mapped::Account(account) => {
+                // A new status may mean a new host; and even a word that comes too late may be right.
+                self.ask.insert(account.did.clone());
                 let standing = self.standings.entry(account.did.clone()).or_default();
                 let was_active = standing.is_active();
                 if !standing.take(account.status, account.at) {
@@ -180,9 +176,6 @@ impl Work {
                 if was_active != standing.is_active() && !self.flipped.remove(&account.did) {
                     self.flipped.insert(account.did.clone());
                 }
-                self.touched.happened(account.at);
-                // Handles of inactive accounts often fail to resolve, and a new status may mean a new host.
-                self.ask.insert(account.did.clone());
                 self.changed_standings.insert(account.did.clone());
                 Effect::Applied
             }
@@ -200,9 +193,10 @@ impl Work {
         if !novelty.is_news() {
             return Effect::Unchanged;
         }
-        self.touched.happened(change.occurred_at);
         self.ledger.take(change);
         match change.version.as_ref().map(|version| &version.reading.draft) {
+            // It was parked when it came for the first time.
+            Some(Err(_)) if novelty == Novelty::Echo => Effect::Unchanged,
             Some(Err(refusal)) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
             _ => Effect::Applied,
         }
@@ -231,28 +225,22 @@ impl Work {
         self.standings.get(did).is_none_or(Standing::is_active)
     }
 
-    /// Holds back other transactions about more accounts. Whether there were any that it had not held back so far: what
-    /// was read about those may have changed meanwhile.
-    async fn hold(&mut self, tx: &DatabaseTransaction, dids: impl IntoIterator<Item = String>) -> Result<bool> {
-        // SQLite has one writer, and this is it.
-        if tx.get_database_backend() != DbBackend::Postgres {
-            return Ok(false);
-        }
-        let new: BTreeSet<String> = dids.into_iter().filter(|did| !self.locked.contains(did)).collect();
-        db::lock(tx, &new.iter().collect::<Vec<_>>()).await?;
-        let is_any = !new.is_empty();
-        self.locked.extend(new);
-        Ok(is_any)
+    /// Sees to it that these authors have an account.
+    async fn join(&mut self, tx: &DatabaseTransaction, dids: BTreeSet<String>) -> Result<()> {
+        let new = dids.into_iter().filter(|did| !self.users.contains_key(did)).collect();
+        let accounts = shadow::find_or_create(tx, self.tenant, new, self.now).await?;
+        self.persisted.shadows += accounts.created;
+        self.users.extend(accounts.ids);
+        Ok(())
     }
 
-    /// Holds back other transactions about more accounts, as [`hold`](Self::hold) does, and learns how they stand.
-    async fn learn(&mut self, tx: &DatabaseTransaction, dids: &BTreeSet<String>) -> Result<bool> {
-        let is_any = self.hold(tx, dids.iter().cloned()).await?;
+    /// Learns how more accounts stand.
+    async fn learn(&mut self, tx: &DatabaseTransaction, dids: &BTreeSet<String>) -> Result<()> {
         let new: Vec<String> = dids.iter().filter(|did| !self.standings.contains_key(*did)).cloned().collect();
         if !new.is_empty() {
             self.standings.extend(identity::standings(tx, new).await?);
         }
-        Ok(is_any)
+        Ok(())
     }
 }
 

@@ -19,7 +19,6 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Touched {
     events: BTreeMap<i64, Pair>,
-    latest: Option<DateTime<Utc>>,
 }
 
 #[derive(Default)]
@@ -27,34 +26,34 @@ struct Pair {
     before: Option<event::Model>,
     after: Option<event::Model>,
     answers: bool,
+    /// When the latest of it happened at its source.
+    at: Option<DateTime<Utc>>,
 }
 
 impl Touched {
-    /// Notes when something happened at its source; the latest is what the log says.
-    pub(super) fn happened(&mut self, at: DateTime<Utc>) {
-        self.latest = self.latest.max(Some(at));
-    }
-
     /// An event was made, changed or removed.
-    pub(super) fn event(&mut self, before: Option<event::Model>, after: Option<event::Model>) {
+    pub(super) fn event(&mut self, before: Option<event::Model>, after: Option<event::Model>, at: DateTime<Utc>) {
         let Some(id) = after.as_ref().or(before.as_ref()).map(|event| event.id) else { return };
-        match self.events.entry(id) {
-            // Touched before in this batch: what it was at first stays what it was.
-            std::collections::btree_map::Entry::Occupied(mut held) => held.get_mut().after = after,
-            std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert(Pair { before, after, answers: false });
-            }
-        }
+        // Touched before in this batch: what it was at first stays what it was.
+        let held = self.events.entry(id).or_insert_with(|| Pair { before, ..Pair::default() });
+        held.after = after;
+        held.at = held.at.max(Some(at));
     }
 
     /// The answers to an event changed.
-    pub(super) fn answers(&mut self, event: event::Model) {
+    pub(super) fn answers(&mut self, event: &event::Model, at: DateTime<Utc>) {
         let held = self.events.entry(event.id).or_insert_with(|| Pair {
             before: Some(event.clone()),
-            after: Some(event),
-            answers: true,
+            after: Some(event.clone()),
+            ..Pair::default()
         });
         held.answers = true;
+        held.at = held.at.max(Some(at));
+    }
+
+    /// The events as they are now, as far as this batch has written them.
+    pub(super) fn written(&self) -> impl Iterator<Item = &event::Model> {
+        self.events.values().filter_map(|pair| pair.after.as_ref())
     }
 
     /// URIs of the events that were not there before.
@@ -72,30 +71,30 @@ impl Touched {
         if !recount.is_empty() {
             rsvp::recount(tx, &recount).await?;
         }
-        let entries: Vec<Entry<'_>> = self.events.values().filter_map(|pair| self.entry(pair, now)).collect();
+        let entries: Vec<Entry<'_>> = self.events.values().filter_map(|pair| entry(pair, now)).collect();
         append(tx, &entries, now).await?;
         Ok(entries.len() as u64)
     }
+}
 
-    /// The change as a reader of lists sees it: what is hidden, unlisted or a draft is not there.
-    fn entry<'a>(&self, pair: &'a Pair, now: DateTime<Utc>) -> Option<Entry<'a>> {
-        let before = pair.before.as_ref().filter(|event| events::is_listed(event));
-        let after = pair.after.as_ref().filter(|event| events::is_listed(event));
-        let (operation, event, fields) = match (before, after) {
-            (None, None) => return None,
-            (None, Some(after)) => (ChangeOperation::Created, after, Vec::new()),
-            (Some(before), None) => (ChangeOperation::Deleted, before, Vec::new()),
-            (Some(before), Some(after)) => {
-                let mut fields = events::changed_fields(before, after);
-                if pair.answers {
-                    fields.push("attendance");
-                }
-                if fields.is_empty() {
-                    return None;
-                }
-                (ChangeOperation::Updated, after, fields)
+/// The change as a reader of lists sees it: what is hidden, unlisted or a draft is not there.
+fn entry(pair: &Pair, now: DateTime<Utc>) -> Option<Entry<'_>> {
+    let before = pair.before.as_ref().filter(|event| events::is_listed(event));
+    let after = pair.after.as_ref().filter(|event| events::is_listed(event));
+    let (operation, event, fields) = match (before, after) {
+        (None, None) => return None,
+        (None, Some(after)) => (ChangeOperation::Created, after, Vec::new()),
+        (Some(before), None) => (ChangeOperation::Deleted, before, Vec::new()),
+        (Some(before), Some(after)) => {
+            let mut fields = events::changed_fields(before, after);
+            if pair.answers {
+                fields.push("attendance");
             }
-        };
-        Some(Entry { event, operation, fields, occurred_at: self.latest.unwrap_or(now) })
-    }
+            if fields.is_empty() {
+                return None;
+            }
+            (ChangeOperation::Updated, after, fields)
+        }
+    };
+    Some(Entry { event, operation, fields, occurred_at: pair.at.unwrap_or(now) })
 }
