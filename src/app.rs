@@ -10,7 +10,10 @@ use crate::{
     },
     error::Result,
     infra::{
-        atproto::identity::{Directory, DirectorySettings},
+        atproto::{
+            identity::{Directory, DirectorySettings},
+            stream::Endpoint,
+        },
         clock::Clock,
         db::{Db, DbSettings},
         http::{Outbound, OutboundSettings},
@@ -39,6 +42,10 @@ pub struct App {
 impl App {
     /// Connects to everything and brings the database's schema up to date, unless the configuration says not to.
     pub async fn open(config: Config, clock: Clock) -> Result<Self> {
+        // Before anything is opened: what only the streams understand of the configuration.
+        for endpoint in &config.streams.endpoints {
+            endpoint.parse::<Endpoint>()?;
+        }
         let db = connect(&config).await?;
         if config.database.migrate {
             db.migrate().await?;

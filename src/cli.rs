@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway (the default)
-    Serve(Serve),
+    Serve,
     /// Bring the database's schema up to date and end
     Migrate,
     /// Print the GraphQL schema as SDL
@@ -70,11 +70,11 @@ enum Command {
 
 #[derive(Debug, Default, Args)]
 struct Serve {
-    /// Which parts run in this process, by default all: api, firehose, process, sweep
-    #[arg(long, value_name = "ROLES", value_delimiter = ',')]
+    /// serve: which parts run in this process, by default all: api, firehose, process, sweep
+    #[arg(long, global = true, value_name = "ROLES", value_delimiter = ',')]
     roles: Vec<Role>,
-    /// Address to listen on [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    /// serve: address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 }
 
@@ -98,9 +98,9 @@ struct Chosen {
     /// Only of this repository
     #[arg(long)]
     did: Option<String>,
-    /// At most so many
-    #[arg(long, default_value_t = 1_000)]
-    limit: u64,
+    /// At most so many, the oldest first [default: all]
+    #[arg(long)]
+    limit: Option<u64>,
     /// Every parked message: retry and discard ask for this when nothing else chooses
     #[arg(long)]
     all: bool,
@@ -108,10 +108,14 @@ struct Chosen {
 
 /// Carries out a command.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { config: file, command, serve: flags } = arguments;
+    let Arguments { config: file, command, serve } = arguments;
     let configured = |serve: &Serve| config::from_process(file.as_deref(), flags_of(serve));
-    match command.unwrap_or(Command::Serve(flags)) {
-        Command::Serve(serve) => {
+    let command = command.unwrap_or(Command::Serve);
+    if !matches!(command, Command::Serve) && (serve.listen.is_some() || !serve.roles.is_empty()) {
+        return Err(Error::invalid("--roles and --listen", "FLAG_MISPLACED", "only serve takes them"));
+    }
+    match command {
+        Command::Serve => {
             let roles: BTreeSet<Role> =
                 if serve.roles.is_empty() { Role::ALL.into() } else { serve.roles.iter().copied().collect() };
             let config = configured(&serve)?;
@@ -178,7 +182,7 @@ async fn failures(config: Config, command: Failures) -> Result<ExitCode> {
     if !is_choice && !matches!(command, Failures::List(_)) {
         return Err(Error::invalid("choice", "NOTHING_CHOSEN", "name ids, --code, --did, or --all"));
     }
-    let limit = chosen.limit;
+    let limit = chosen.limit.unwrap_or(i64::MAX.unsigned_abs());
     let app = open(config).await?;
     let parked = failure::list(&app, &selection, limit).await?;
     let mut still_parked = 0_usize;

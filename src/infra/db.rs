@@ -209,6 +209,8 @@ async fn open(settings: &DbSettings, size: u32, statements: &Arc<AtomicU64>) -> 
     options
         .max_connections(size)
         .acquire_timeout(Duration::from_secs(10))
+        // On PostgreSQL: nothing here takes so long, but a search that somebody made to.
+        .statement_timeout(Duration::from_secs(30))
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
         // A connection that was used a moment ago needs no question whether it lives.
@@ -220,7 +222,8 @@ async fn open(settings: &DbSettings, size: u32, statements: &Arc<AtomicU64>) -> 
                 .pragma("journal_mode", "WAL")
                 // With a WAL a crash of the process loses nothing; FULL also keeps a power cut from undoing a commit.
                 .pragma("synchronous", "FULL")
-                .pragma("cache_size", "-8000")
+                // 2 MB for each connection; the pages that count are in the system's cache as well.
+                .pragma("cache_size", "-2000")
                 .pragma("temp_store", "MEMORY")
         })
         .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway"));

@@ -25,20 +25,24 @@ pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) ->
     let shutdown = CancellationToken::new();
     let queues = Queues::open(&app);
     let mut tasks = JoinSet::new();
+    // Bound before anything else happens: a taken port is told at once.
+    let listener = bind(&app).await?;
+    let is_api = roles.contains(&Role::Api);
+    if is_api {
+        tasks.spawn(app.changes.clone().run(shutdown.clone()));
+    }
+    tasks.spawn(named("http", serve(app.clone(), listener, is_api, metrics.clone(), shutdown.clone())));
     for role in roles {
         let (app, queues, token) = (app.clone(), queues.clone(), shutdown.clone());
         match role {
-            Role::Api => {
-                // Bound before anything else happens: a taken port is told at once.
-                let listener = bind(&app).await?;
-                tasks.spawn(app.changes.clone().run(token.clone()));
-                tasks.spawn(named("api", serve(app, listener, metrics.clone(), token)));
-            }
+            Role::Api => {}
             Role::Firehose => drop(tasks.spawn(named("firehose", firehose::run(app, queues, token)))),
             Role::Process => drop(tasks.spawn(named("process", process::run(app, queues, token)))),
             Role::Sweep => drop(tasks.spawn(named("sweep", sweep::run(app, queues, token)))),
         }
     }
+    let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+    info!(roles = names.join(","), "started");
     tasks.spawn(telemetry::keep_up(metrics, shutdown.clone()));
     let failure = tokio::select! {
         () = signalled() => None,
@@ -71,13 +75,23 @@ async fn bind(app: &App) -> Result<TcpListener> {
         .await
         .map_err(|error| failed(anyhow::Error::new(error).context(format!("listen on {listen}"))))?;
     let address = listener.local_addr().map_err(|error| failed(error.into()))?;
-    info!(%address, "GraphQL at http://{address}/graphql, GraphiQL at http://{address}/graphiql");
+    info!(%address, "listening on http://{address}");
     Ok(listener)
 }
 
-async fn serve(app: App, listener: TcpListener, metrics: PrometheusHandle, shutdown: CancellationToken) -> Result<()> {
+async fn serve(
+    app: App,
+    listener: TcpListener,
+    is_api: bool,
+    metrics: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let open = TaskTracker::new();
-    let router = api::http::router(&app, metrics, shutdown.clone(), open.clone())?;
+    let router = if is_api {
+        api::http::router(&app, metrics, shutdown.clone(), open.clone())?
+    } else {
+        api::http::probes(&app, metrics, shutdown.clone())
+    };
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await

@@ -10,7 +10,7 @@ use entities::{event, event_attendee, sets::ChangeOperation, source_record};
 use fastrand::Rng;
 use gateway::{domain::change, infra::db::Db};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
-use tokio::process::Child;
+use tokio::{process::Child, sync::watch};
 
 use self::subscriber::{Seen, subscribe};
 use crate::support::{
@@ -93,7 +93,8 @@ async fn replay_is_killed(test: &TestDb, kills: u64) {
     let file = program.file(&truth.lines);
     let file = file.to_str().unwrap();
     let db = test.connect_again().await;
-    let subscriber = subscribe(Program::over(&test.url), test.connect_again().await, test.tenant, EVENTS);
+    let (end, told) = watch::channel(None);
+    let subscriber = subscribe(Program::over(&test.url), told);
 
     let last = kill_again_and_again(&db, kills, || program.start(&["replay", file]));
     let last = tokio::time::timeout(NEVER, last).await.expect("the replays get on");
@@ -105,6 +106,7 @@ async fn replay_is_killed(test: &TestDb, kills: u64) {
     assert!(summary.contains("\napplied 0\nunchanged 20000\nparked 0"), "{summary}");
     verify(&db, &truth).await;
 
+    end.send_replace(Some(change::head(db.read(), test.tenant).await.unwrap()));
     let seen = tokio::time::timeout(NEVER, subscriber).await.expect("the subscriber arrives at the end").unwrap();
     assert!(seen.restarts >= 5, "the server was killed only {} times", seen.restarts);
     verify_subscriber(&db, test, &seen).await;

@@ -14,6 +14,7 @@ mod change_log;
 mod client_examples;
 mod crash;
 mod devnet;
+mod doors;
 mod hostile;
 mod house;
 mod migrations;

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Most changes of one page.
-const MAX_CHANGES: i32 = 500;
+pub(super) const MAX_CHANGES: i32 = 500;
 
 /// What happened to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]

@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use async_graphql::ErrorExtensionValues;
-use tracing::error;
+use tracing::{debug, error};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -36,7 +36,13 @@ impl Failure {
     fn report(&self) -> Uuid {
         *self.0.id.get_or_init(|| {
             let id = Uuid::now_v7();
-            error!(error.id = %id, error.code = self.0.error.code(), error = self.0.error.chain(), "a GraphQL field failed");
+            let (code, error) = (self.0.error.code(), self.0.error.chain());
+            // That everything ends at a shutdown is no news.
+            if matches!(self.0.error, Error::Unavailable { service: "shutdown", .. }) {
+                debug!(error.id = %id, error.code = code, error, "a GraphQL field ended");
+            } else {
+                error!(error.id = %id, error.code = code, error, "a GraphQL field failed");
+            }
             id
         })
     }

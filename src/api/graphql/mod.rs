@@ -67,7 +67,8 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) 
         max_aliases: config.graphql.max_aliases as u64,
         max_root_fields: config.graphql.max_root_fields as u64,
         max_tokens: config.graphql.max_tokens,
-        max_page_size: config.graphql.max_page_size.into(),
+        // A page of the change log may be longer than that of a list.
+        max_page_size: u64::from(config.graphql.max_page_size).max(change::MAX_CHANGES.unsigned_abs().into()),
         max_body_bytes: config.http.max_body_bytes,
         ..Limits::default()
     };

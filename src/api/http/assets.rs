@@ -30,6 +30,7 @@ macro_rules! packed {
 pub(super) fn router() -> Router {
     Router::new()
         .route("/graphiql", plain!("index.html", HTML))
+        .route("/graphiql/", plain!("index.html", HTML))
         .route("/graphiql/graphiql.js", plain!("graphiql.js", SCRIPT))
         .route("/graphiql/graphiql.css", plain!("graphiql.css", STYLE))
         .route("/graphiql/favicon.svg", plain!("favicon.svg", "image/svg+xml"))

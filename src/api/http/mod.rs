@@ -29,12 +29,18 @@ pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken,
     Ok(Router::new()
         .route("/", get(move || async move { Redirect::temporary(home) }))
         .merge(pages)
-        .merge(health::router(app.clone(), shutdown.clone()))
-        .route("/metrics", get(move || async move { metrics.render() }))
-        .merge(graphql::router(app, shutdown, open)?)
+        .merge(graphql::router(app, shutdown.clone(), open)?)
+        .merge(probes(app, metrics, shutdown))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked)))
+}
+
+/// What a process without the API serves too: health and metrics.
+pub fn probes(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken) -> Router {
+    Router::new()
+        .merge(health::router(app.clone(), shutdown))
+        .route("/metrics", get(move || async move { metrics.render() }))
 }
 
 async fn schema() -> impl IntoResponse {

@@ -77,7 +77,8 @@ impl FromStr for Endpoint {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refuse = |why: &str| Error::invalid("streams", "STREAM_INVALID", format!("`{text}` {why}"));
+        // The text is not repeated: it may hold a password.
+        let refuse = |why: &str| Error::invalid("streams.endpoints", "STREAM_INVALID", format!("an address {why}"));
         let (dialect, reserved, url) = match text.trim().split_once('+') {
             Some(("jetstream", url)) => (Dialect::Jetstream, jetstream::PARAMETERS, url),
             Some(("firehose", url)) => (Dialect::Firehose, firehose::PARAMETERS, url),

@@ -2,17 +2,12 @@
 
 use entities::sets::ChangeOperation;
 use fastrand::Rng;
-use gateway::{
-    domain::{
-        change::{Cursor, head},
-        tenant::Tenant,
-    },
-    infra::db::Db,
-};
+use gateway::domain::change::Cursor;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -36,32 +31,34 @@ pub(super) struct SeenChange {
     pub(super) operation: ChangeOperation,
 }
 
-/// Follows the log from its beginning until so many events have appeared and the head is reached.
-pub(super) fn subscribe(program: Program, db: Db, tenant: Tenant, events: usize) -> JoinHandle<Seen> {
+/// Follows the log from its beginning to the position that is told when nothing more is written.
+pub(super) fn subscribe(program: Program, mut end: watch::Receiver<Option<Cursor>>) -> JoinHandle<Seen> {
     tokio::spawn(async move {
         let mut rng = Rng::with_seed(5);
         let mut seen = Seen::default();
-        let mut created = 0;
-        loop {
+        while end.borrow_and_update().is_none_or(|end| seen.changes.last().is_none_or(|last| last.cursor < end)) {
             let (child, address) = program.serve_api().await;
             let until = seen.changes.len() + rng.usize(200..3_500);
             // A subscription without a cursor begins with the present; the log began at nought.
             let after = seen.changes.last().map_or_else(|| "YzE6MA".to_owned(), |last| last.cursor.to_string());
             let mut stream = connect(&address, &after).await;
             while seen.changes.len() < until {
-                let Some(change) = next(&mut stream).await else { break };
+                let change = tokio::select! {
+                    change = next(&mut stream) => change,
+                    Ok(()) = end.changed() => break,
+                };
+                let Some(change) = change else { break };
                 assert!(seen.changes.last().is_none_or(|last| last.cursor < change.cursor), "{change:?}");
-                created += usize::from(change.operation == ChangeOperation::Created);
-                let cursor = change.cursor;
+                let is_last = *end.borrow() == Some(change.cursor);
                 seen.changes.push(change);
-                if created == events && head(db.read(), tenant).await.unwrap() == cursor {
-                    assert!(kill(child).await);
-                    return seen;
+                if is_last {
+                    break;
                 }
             }
             assert!(kill(child).await);
             seen.restarts += 1;
         }
+        seen
     })
 }
 

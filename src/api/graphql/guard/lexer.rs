@@ -116,10 +116,12 @@ impl Lexer<'_> {
             } else if self.starts_with(b"\"\"\"") {
                 self.at += 3;
                 return Ok(());
-            } else if self.peek(0).is_some() {
-                self.at += 1;
             } else {
-                return self.fail(Code::ParseFailed, "block string not closed");
+                match self.peek(0) {
+                    Some(0) => return self.fail(Code::BadInput, "NUL in a string"),
+                    Some(_) => self.at += 1,
+                    None => return self.fail(Code::ParseFailed, "block string not closed"),
+                }
             }
         }
     }
@@ -134,6 +136,7 @@ impl Lexer<'_> {
                 }
                 Some(b'\\') => self.escape()?,
                 None | Some(b'\n' | b'\r') => return self.fail(Code::ParseFailed, "string not closed"),
+                Some(0) => return self.fail(Code::BadInput, "NUL in a string"),
                 Some(_) => self.at += 1,
             }
         }
@@ -150,6 +153,8 @@ impl Lexer<'_> {
                 match code {
                     // The parser panics on halves of a surrogate pair; the character itself may stand in the text.
                     Some(0xD800..=0xDFFF) => return self.fail(Code::ParseFailed, "surrogate escape in a string"),
+                    // PostgreSQL cannot hold it, and no text means it.
+                    Some(0) => return self.fail(Code::BadInput, "NUL in a string"),
                     Some(_) => self.at += 6,
                     None => return self.fail(Code::ParseFailed, "unicode escape without four hex digits"),
                 }

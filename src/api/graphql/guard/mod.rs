@@ -127,7 +127,13 @@ impl Guard {
         let parsed = self.parse(text)?;
         let (name, operation, shape) = parsed.operation(name)?;
         self.within(shape)?;
+        if operation.ty == OperationType::Subscription && shape.width > 1 {
+            return Err(Refusal::new(Code::ValidationFailed, "a subscription has one root field"));
+        }
         required(operation, variables)?;
+        if variables.values().any(holds_nul) {
+            return Err(Refusal::new(Code::BadInput, "NUL in a variable"));
+        }
         let document = &*parsed.document;
         let bill = Bill { prices: &self.prices, limits: &self.limits, document, operation, variables };
         let cost = bill.total();
@@ -197,6 +203,16 @@ impl Parsed {
             let message = format!("no operation is named {}", clip(wanted.unwrap_or_default(), ECHO));
             Refusal::new(Code::OperationNotFound, message)
         })
+    }
+}
+
+/// PostgreSQL cannot hold it, and no text means it. As deep as the variables, whose nesting is bounded where they are read.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::List(values) => values.iter().any(holds_nul),
+        Value::Object(fields) => fields.values().any(holds_nul),
+        _ => false,
     }
 }
 

@@ -18,7 +18,11 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use async_graphql::{Data, Executor};
-use axum::{Router, http::HeaderMap, routing::get};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing::get,
+};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{
@@ -149,7 +153,9 @@ impl<E: Executor> Endpoint<E> {
 /// Routes of the endpoint: GET and POST, WebSocket upgrades and event streams on [`PATH`], with CORS for its origins.
 pub(crate) fn router<E: Executor>(endpoint: Endpoint<E>) -> Router {
     let cors = endpoint.inner.settings.origins.layer();
-    Router::new().route(PATH, get(http::serve::<E>).post(http::serve::<E>).layer(cors)).with_state(endpoint)
+    // OPTIONS has to be a method of the path: what is answered to a method that is not is the outer router's affair.
+    let methods = get(http::serve::<E>).post(http::serve::<E>).options(|| async { StatusCode::NO_CONTENT });
+    Router::new().route(PATH, methods.layer(cors)).with_state(endpoint)
 }
 
 /// One of the streams that this process may hold open; given back when dropped.

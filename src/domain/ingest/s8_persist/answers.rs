@@ -108,7 +108,8 @@ impl Work {
             record_rev: Some(record.rev.clone()),
             event_cid: draft.event_cid.clone(),
             is_hidden: !self.is_active(&record.did),
-            created_at: before.map_or(self.now, |before| before.created_at),
+            // When the answer was written, as far as its record says so and could know.
+            created_at: draft.created_at.filter(|at| *at <= record.occurred_at).unwrap_or(record.occurred_at),
             updated_at: before.map_or(self.now, |before| before.updated_at),
         };
         // A later revision with the same content says nothing new.
