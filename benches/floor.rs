@@ -26,7 +26,7 @@ const TABLES: [(&str, &str, &str); 6] = [
     ("source_record", "uri", "ingested_at"),
     ("user", "id", "created_at"),
     ("event", "id", "ingested_at"),
-    ("event_attendee", "id", "created_at"),
+    ("event_attendee", "id", "updated_at"),
     ("change", "id", "ingested_at"),
 ];
 

@@ -31,6 +31,11 @@ pub type Tx = Arc<DatabaseTransaction>;
 /// How often a transaction is run again after a deadlock or a serialisation failure.
 const TRIES: u32 = 6;
 
+/// Page cache of SQLite's writer, in the unit of its pragma: 16 MB, which a batch fits in.
+const WRITER_CACHE: &str = "-16000";
+/// Page cache of each reader: 2 MB, since the pages that count are in the system's cache as well.
+const READER_CACHE: &str = "-2000";
+
 /// Where the database is and how much of it to use.
 #[derive(Clone, Debug)]
 pub struct DbSettings {
@@ -57,8 +62,12 @@ impl Db {
             make_folder(&settings.url)?;
         }
         let writer_size = if sqlite { 1 } else { settings.max_connections };
-        let writer = open(settings, writer_size, &statements).await?;
-        let reader = if sqlite { open(settings, settings.max_connections, &statements).await? } else { writer.clone() };
+        let writer = open(settings, writer_size, WRITER_CACHE, &statements).await?;
+        let reader = if sqlite {
+            open(settings, settings.max_connections, READER_CACHE, &statements).await?
+        } else {
+            writer.clone()
+        };
         Ok(Self { reader, writer, statements })
     }
 
@@ -177,7 +186,8 @@ where
     Expr::cust_with_exprs("? IN (SELECT value FROM json_each(?))", [column, Expr::value(list)])
 }
 
-/// Pairs as a table `wanted (one, other)` of a statement whose first parameters they are.
+/// Pairs as a table `wanted (one, other)` of a statement whose first parameters they are. To be joined by CROSS JOIN and
+/// WHERE, which to SQLite means: go through the pairs and look each one up.
 pub fn bind_pairs<T: serde::Serialize + ValueType>(
     backend: DbBackend,
     one: Vec<T>,
@@ -204,7 +214,12 @@ pub fn bind_list(backend: DbBackend, values: &[i64]) -> (&'static str, Value) {
     }
 }
 
-async fn open(settings: &DbSettings, size: u32, statements: &Arc<AtomicU64>) -> Result<DatabaseConnection> {
+async fn open(
+    settings: &DbSettings,
+    size: u32,
+    cache: &'static str,
+    statements: &Arc<AtomicU64>,
+) -> Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(without_tls_to_ourselves(&settings.url));
     options
         .max_connections(size)
@@ -215,15 +230,14 @@ async fn open(settings: &DbSettings, size: u32, statements: &Arc<AtomicU64>) -> 
         .record_stmt_in_spans(false)
         // A connection that was used a moment ago needs no question whether it lives.
         .test_before_acquire_if_idle_for(Duration::from_secs(15))
-        .map_sqlx_sqlite_opts(|options| {
+        .map_sqlx_sqlite_opts(move |options| {
             options
                 .create_if_missing(true)
                 .busy_timeout(Duration::from_secs(20))
                 .pragma("journal_mode", "WAL")
                 // With a WAL a crash of the process loses nothing; FULL also keeps a power cut from undoing a commit.
                 .pragma("synchronous", "FULL")
-                // 2 MB for each connection; the pages that count are in the system's cache as well.
-                .pragma("cache_size", "-2000")
+                .pragma("cache_size", cache)
                 .pragma("temp_store", "MEMORY")
         })
         .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway"));

@@ -26,8 +26,8 @@ pub async fn of(db: &impl ConnectionTrait, tenant: Tenant, pairs: Vec<(i64, i64)
     let (wanted, mut values) = bind_pairs(backend, events, people);
     values.push(tenant.id().into());
     let sql = format!(
-        "SELECT a.* FROM {wanted} JOIN event_attendee AS a
-        ON a.event_id = wanted.one AND a.user_id = wanted.other AND a.tenant_id = ${}",
+        "SELECT a.* FROM {wanted} CROSS JOIN event_attendee AS a
+        WHERE a.event_id = wanted.one AND a.user_id = wanted.other AND a.tenant_id = ${}",
         values.len()
     );
     Ok(attendee::Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(db).await?)

@@ -165,7 +165,8 @@ async fn ledger_of_pairs(tx: &impl ConnectionTrait, pairs: &BTreeSet<(String, St
     let (subjects, people): (Vec<String>, Vec<String>) = pairs.iter().cloned().unzip();
     let (wanted, values) = bind_pairs(backend, subjects, people);
     let sql = format!(
-        "SELECT r.* FROM {wanted} JOIN source_record AS r ON r.subject_uri = wanted.one AND r.did = wanted.other"
+        "SELECT r.* FROM {wanted} CROSS JOIN source_record AS r
+        WHERE r.subject_uri = wanted.one AND r.did = wanted.other"
     );
     Ok(record::Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(tx).await?)
 }
