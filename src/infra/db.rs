@@ -186,6 +186,20 @@ where
     Expr::cust_with_exprs("? IN (SELECT value FROM json_each(?))", [column, Expr::value(list)])
 }
 
+/// Rows in pieces of which each makes one INSERT. Their lengths are powers of two: so there are only a few statements,
+/// which the database reads and plans once, and not one for each number of rows that a batch may have.
+pub fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    /// SQLite takes 32,766 values in one statement; the widest table has some forty columns.
+    const LONGEST: usize = 512;
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let length = LONGEST.min(1 << rest.len().checked_ilog2()?);
+        let (piece, later) = rest.split_at(length);
+        rest = later;
+        Some(piece)
+    })
+}
+
 /// Pairs as a table `wanted (one, other)` of a statement whose first parameters they are. To be joined by CROSS JOIN and
 /// WHERE, which to SQLite means: go through the pairs and look each one up.
 pub fn bind_pairs<T: serde::Serialize + ValueType>(

@@ -15,11 +15,11 @@ use sea_orm::{
 
 use crate::{
     error::Result,
-    infra::{atproto::syntax::tid_of, db::among},
+    infra::{
+        atproto::syntax::tid_of,
+        db::{among, pieces},
+    },
 };
-
-/// Rows of one INSERT: SQLite takes 32,766 values.
-const ROWS: usize = 1_500;
 
 /// How an account stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Standing {
 
 /// Makes these accounts known. Accounts that are known stay as they are.
 pub async fn note(tx: &impl ConnectionTrait, dids: &[String], now: DateTime<Utc>) -> Result<()> {
-    for chunk in dids.chunks(ROWS) {
+    for chunk in pieces(dids) {
         let rows = chunk.iter().map(|did| identity::ActiveModel {
             did: Set(did.clone()),
             handle: Set(None),

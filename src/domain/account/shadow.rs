@@ -10,10 +10,11 @@ use sea_orm::{
     sea_query::OnConflict,
 };
 
-use crate::{domain::tenant::Tenant, error::Result, infra::db::among};
-
-/// Rows of one INSERT: SQLite takes 32,766 values.
-const ROWS: usize = 1_500;
+use crate::{
+    domain::tenant::Tenant,
+    error::Result,
+    infra::db::{among, pieces},
+};
 
 /// Accounts by DID.
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ pub async fn find_or_create(
         updated_at: Set(now),
     });
     let rows: Vec<user::ActiveModel> = rows.collect();
-    for chunk in rows.chunks(ROWS) {
+    for chunk in pieces(&rows) {
         let keep = OnConflict::columns([user::Column::TenantId, user::Column::Did]).do_nothing().to_owned();
         let chunk = chunk.iter().cloned();
         accounts.created += user::Entity::insert_many(chunk).on_conflict(keep).exec_without_returning(tx).await?;

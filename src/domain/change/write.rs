@@ -7,13 +7,13 @@ use sea_orm::{
     ConnectionTrait, EntityTrait,
 };
 
-use crate::{error::Result, infra::db::lock};
+use crate::{
+    error::Result,
+    infra::db::{lock, pieces},
+};
 
 /// The key that writers lock from their first row to their commit, so that rows become visible in the order of their ids.
 pub const LOCK: [&str; 1] = ["change"];
-
-/// Rows of one INSERT: SQLite takes 32,766 values.
-const ROWS: usize = 1_500;
 
 /// A change that is about to be told.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub async fn append(tx: &impl ConnectionTrait, entries: &[Entry<'_>], now: DateT
         return Ok(());
     }
     lock(tx, &LOCK).await?;
-    for chunk in entries.chunks(ROWS) {
+    for chunk in pieces(entries) {
         let rows = chunk.iter().map(|entry| change::ActiveModel {
             id: NotSet,
             tenant_id: Set(entry.event.tenant_id),

@@ -17,11 +17,8 @@ use super::{fold_search, geo, slug};
 use crate::{
     domain::{source::EventDraft, tenant::Tenant},
     error::Result,
-    infra::db::among,
+    infra::db::{among, pieces},
 };
-
-/// Rows of one INSERT: SQLite takes 32,766 values.
-const ROWS: usize = 500;
 
 /// Everything about an event that does not come from its draft.
 #[derive(Clone, Debug)]
@@ -157,7 +154,7 @@ pub async fn upsert(tx: &impl ConnectionTrait, tenant: Tenant, rows: &mut [event
     ];
     let all = <event::Column as sea_orm::Iterable>::iter();
     let replaced: Vec<event::Column> = all.filter(|c| !keep.iter().any(|k| k.as_str() == c.as_str())).collect();
-    for chunk in rows.chunks(ROWS) {
+    for chunk in pieces(&*rows) {
         let values = chunk.iter().map(|row| {
             let mut values = row.clone().into_active_model().reset_all();
             values.id = sea_orm::ActiveValue::NotSet;

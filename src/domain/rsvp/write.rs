@@ -10,11 +10,8 @@ use sea_orm::{
 use crate::{
     domain::tenant::Tenant,
     error::Result,
-    infra::db::{among, bind_list, bind_pairs},
+    infra::db::{among, bind_list, bind_pairs, pieces},
 };
-
-/// Rows of one INSERT: SQLite takes 32,766 values.
-const ROWS: usize = 1_500;
 
 /// The answers of these (event, person), where there are any.
 pub async fn of(db: &impl ConnectionTrait, tenant: Tenant, pairs: Vec<(i64, i64)>) -> Result<Vec<attendee::Model>> {
@@ -48,7 +45,7 @@ pub async fn answered_by(db: &impl ConnectionTrait, tenant: Tenant, users: Vec<i
 
 /// Writes answers; one that a person had given to the event before is replaced.
 pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Result<()> {
-    for chunk in rows.chunks(ROWS) {
+    for chunk in pieces(&rows) {
         let values = chunk.iter().map(|row| {
             let mut values = row.clone().into_active_model().reset_all();
             values.id = sea_orm::ActiveValue::NotSet;

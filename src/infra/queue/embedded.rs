@@ -11,14 +11,11 @@ use sea_orm::{
 use super::{Delivery, Depth, Message, Settlement, Topic};
 use crate::{
     error::Result,
-    infra::db::{bind_list, lock},
+    infra::db::{bind_list, lock, pieces},
 };
 
 /// Bytes that one consumer is handed at once; a single message may be larger.
 const BYTES: i64 = 4 << 20;
-
-/// Rows of one INSERT: SQLite takes 32,766 values.
-const ROWS: usize = 2_000;
 
 pub(super) async fn insert(
     tx: &impl ConnectionTrait,
@@ -26,7 +23,7 @@ pub(super) async fn insert(
     messages: &[Message],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    for chunk in messages.chunks(ROWS) {
+    for chunk in pieces(messages) {
         let rows = chunk.iter().map(|message| message::ActiveModel {
             id: NotSet,
             topic: Set(topic.as_str().to_owned()),
@@ -136,12 +133,12 @@ pub(super) async fn settle(
     };
     let mine = || message::Column::LeaseOwner.eq(owner);
     let done = of(|s| matches!(s, Settlement::Ack));
-    for chunk in done.chunks(ROWS) {
+    for chunk in pieces(&done) {
         // What is done is done, whoever holds it by now.
         message::Entity::delete_many().filter(message::Column::Id.is_in(chunk.iter().copied())).exec(tx).await?;
     }
     let released = of(|s| matches!(s, Settlement::Release));
-    for chunk in released.chunks(ROWS) {
+    for chunk in pieces(&released) {
         message::Entity::update_many()
             .col_expr(message::Column::LeasedUntil, Expr::value(Option::<DateTime<Utc>>::None))
             .filter(message::Column::Id.is_in(chunk.iter().copied()))

@@ -19,11 +19,8 @@ use crate::{
         source::{Draft, EventDraft},
     },
     error::Result,
-    infra::db::among,
+    infra::db::{among, pieces},
 };
-
-/// Rows of one INSERT: SQLite takes 32,766 values.
-const ROWS: usize = 1_500;
 
 /// The rows that a batch looks at and the changes it makes to them.
 pub(super) struct Ledger {
@@ -148,7 +145,7 @@ impl Ledger {
 
     pub(super) async fn write(&self, tx: &impl ConnectionTrait) -> Result<()> {
         let rows: Vec<&record::Model> = self.rows.values().collect();
-        for chunk in rows.chunks(ROWS) {
+        for chunk in pieces(&rows) {
             let values = chunk.iter().map(|row| (*row).clone().into_active_model().reset_all());
             let on_conflict = OnConflict::column(record::Column::Uri)
                 .update_columns([
