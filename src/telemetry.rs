@@ -1,7 +1,7 @@
 //! What the process says about itself: log lines, panics among them, and metrics.
 //!
 //! Logs go to standard error; standard output belongs to the commands. Metrics are described where they are counted
-//! and rendered by the `/metrics` door from the handle that [`metrics`] returns.
+//! and rendered by the `/metrics` door from the handle that [`metrics()`] returns.
 
 use std::{
     io::{self, IsTerminal},

@@ -2,9 +2,15 @@
 //!
 //! Reading the same file again changes nothing, so a replay that was cut off is simply started once more.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt},
+    task::JoinHandle,
+};
 
 use crate::{
     app::App,
@@ -16,6 +22,9 @@ use crate::{
 const BYTES: usize = 4 << 20;
 /// Bytes of a line that are kept; the rest of a longer one is passed over, and what is left is parked.
 const LINE_BYTES: u64 = 16 << 20;
+
+/// Batches in the pipeline at once: while the database writes one, the next is read and understood.
+const AT_ONCE: usize = 2;
 
 /// What a replay did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,9 +62,7 @@ impl fmt::Display for Summary {
 
 /// Reads to the end. `progress` is told how many bytes have been read since it was last called.
 pub async fn run(app: &App, mut input: impl AsyncBufRead + Unpin, mut progress: impl FnMut(u64)) -> Result<Summary> {
-    let mut summary = Summary::default();
-    let mut batch = Vec::new();
-    let mut held = 0;
+    let mut run = Run { app, summary: Summary::default(), batch: Vec::new(), held: 0, under_way: VecDeque::new() };
     loop {
         let mut line = Vec::new();
         let bytes = read_line(&mut input, &mut line).await.map_err(|error| unreadable(&error))?;
@@ -66,17 +73,56 @@ pub async fn run(app: &App, mut input: impl AsyncBufRead + Unpin, mut progress: 
         // What is not UTF-8 is parked like everything else that cannot be read.
         let line = String::from_utf8_lossy(&line).trim().to_owned();
         if !line.is_empty() {
-            summary.read += 1;
-            held += line.len();
-            batch.push(line);
-        }
-        if batch.len() >= app.config.ingest.batch_size || held >= BYTES {
-            flush(app, &mut batch, &mut summary).await?;
-            held = 0;
+            run.take(line).await?;
         }
     }
-    flush(app, &mut batch, &mut summary).await?;
-    Ok(summary)
+    run.send().await?;
+    while run.settle().await? {}
+    Ok(run.summary)
+}
+
+/// A replay under way.
+struct Run<'a> {
+    app: &'a App,
+    summary: Summary,
+    batch: Vec<String>,
+    /// Bytes of the batch.
+    held: usize,
+    /// Batches in the pipeline, in their order.
+    under_way: VecDeque<JoinHandle<Result<Vec<Outcome>>>>,
+}
+
+impl Run<'_> {
+    async fn take(&mut self, line: String) -> Result<()> {
+        self.summary.read += 1;
+        self.held += line.len();
+        self.batch.push(line);
+        if self.batch.len() >= self.app.config.ingest.batch_size || self.held >= BYTES {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let (app, batch) = (self.app.clone(), std::mem::take(&mut self.batch));
+        self.held = 0;
+        if !batch.is_empty() {
+            self.under_way.push_back(tokio::spawn(async move { submit(&app, &batch).await }));
+        }
+        if self.under_way.len() >= AT_ONCE {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest batch; whether there was one.
+    async fn settle(&mut self) -> Result<bool> {
+        let Some(oldest) = self.under_way.pop_front() else { return Ok(false) };
+        for outcome in oldest.await.map_err(Error::bug)?? {
+            self.summary.count(&outcome);
+        }
+        Ok(true)
+    }
 }
 
 /// Reads to the end of the line, or of the input; returns how many bytes that was.
@@ -95,16 +141,6 @@ async fn read_line(input: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) 
         }
     }
     Ok(bytes)
-}
-
-async fn flush(app: &App, batch: &mut Vec<String>, summary: &mut Summary) -> Result<()> {
-    if !batch.is_empty() {
-        for outcome in submit(app, batch).await? {
-            summary.count(&outcome);
-        }
-        batch.clear();
-    }
-    Ok(())
 }
 
 fn unreadable(error: &std::io::Error) -> Error {
