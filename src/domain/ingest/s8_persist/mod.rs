@@ -73,13 +73,14 @@ pub(super) async fn persist(app: &App, bodies: &[String], batch: Validated) -> R
     if batch.messages.iter().all(|message| matches!(message, Deduped::Known)) {
         return Ok(known);
     }
-    let now = app.clock.now();
     let batch = &batch;
-    app.db.transact(|tx| async move { run(&tx, bodies, batch, now).await }).await
+    app.db.transact(|tx| async move { run(&tx, app, bodies, batch).await }).await
 }
 
-async fn run(tx: &DatabaseTransaction, bodies: &[String], batch: &Validated, now: DateTime<Utc>) -> Result<Persisted> {
+async fn run(tx: &DatabaseTransaction, app: &App, bodies: &[String], batch: &Validated) -> Result<Persisted> {
     db::lock(tx, &LOCK).await?;
+    // Asked under the lock: what is written later is dated later.
+    let now = app.clock.now();
     let mut work = Work::begin(tx, batch, now).await?;
     let effects = batch.messages.iter().map(|message| work.take(message)).collect();
     work.persisted.effects = effects;
