@@ -1,7 +1,7 @@
 //! The one error of the gateway.
 //!
 //! Every error has one [code](Error::code) for callers and one [class](Error::class) for queues. Translators stand at
-//! the doors: `api/graphql/error.rs` and `api/http/problem.rs` make answers of it, `domain/ingest/failure.rs` decides
+//! the doors: `api/graphql/error.rs` and `api/http/problem.rs` make answers of it, `roles/process.rs` decides
 //! with its class. Messages are lower-case fragments that complete "failed to …"; the cause is kept as the source and
 //! never interpolated, so that it is logged once, where the error is handled, and never reaches a caller.
 

@@ -1,4 +1,5 @@
-//! Takes messages from the queues through the pipeline. The only place that decides by an error's class.
+//! Takes messages from the queues through the pipeline, and decides by an error's class what becomes of a delivery. (A
+//! message that spoils its batch is found by the pipeline itself.)
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Slugs of events: readable, unique in the tenant, and the same whenever the same record is projected again.
+//! Slugs of events: readable and unique in the tenant. Made of the name that the record had when it first came; a row
+//! keeps its slug when the name changes.
 
 use data_encoding::BASE32_NOPAD_NOCASE;
 use sha2::{Digest, Sha256};
