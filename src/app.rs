@@ -8,7 +8,7 @@ use crate::{
         change::{Feed, FeedSettings},
         tenant::Tenant,
     },
-    error::Result,
+    error::{Error, Result},
     infra::{
         atproto::{
             identity::{Directory, DirectorySettings},
@@ -17,6 +17,7 @@ use crate::{
         clock::Clock,
         db::{Db, DbSettings},
         http::{Outbound, OutboundSettings},
+        kv::{Kv, KvSettings, Topic},
     },
 };
 
@@ -27,6 +28,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Database.
     pub db: Db,
+    /// What is shared for a while: locks, rates, cached answers, the doorbell.
+    pub kv: Kv,
     /// Time.
     pub clock: Clock,
     /// The tenant that the network's records are routed to.
@@ -50,6 +53,8 @@ impl App {
         if config.database.migrate {
             db.migrate().await?;
         }
+        let settings = KvSettings { url: config.kv.url.clone(), namespace: config.kv.namespace.clone() };
+        let kv = Kv::open(&settings, db.clone(), clock.clone()).await?;
         let tenant = Tenant::default(db.read()).await?;
         let outbound = Outbound::new(OutboundSettings {
             allow_private: config.network.allow_private,
@@ -60,9 +65,10 @@ impl App {
         let plc_url = config.network.plc_url.clone();
         Ok(Self {
             directory: Directory::new(outbound.clone(), DirectorySettings { plc_url }),
-            changes: Feed::new(db.clone(), tenant, FeedSettings::default()),
+            changes: Feed::new(db.clone(), tenant, kv.bell(Topic::Changes), FeedSettings::default()),
             config: Arc::new(config),
             db,
+            kv,
             clock,
             tenant,
             outbound,
@@ -73,5 +79,10 @@ impl App {
 /// Connects to the configured database; its schema is left alone.
 pub async fn connect(config: &Config) -> Result<Db> {
     let settings = DbSettings { url: config.database.url.clone(), max_connections: config.database.max_connections };
-    Db::connect(&settings).await
+    Db::connect(&settings).await.map_err(|error| match error {
+        Error::Unavailable { service, source } => {
+            Error::Unavailable { service, source: source.context(format!("connect to {}", config.database.place())) }
+        }
+        other => other,
+    })
 }

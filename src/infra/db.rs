@@ -4,9 +4,11 @@
 //! connection (`BEGIN IMMEDIATE`, so that no upgrade of a lock can fail half-way) beside many readers; on PostgreSQL both
 //! are one pool at READ COMMITTED, and what must not interleave takes [`lock`]s.
 
+mod connect;
+mod probe;
+mod rows;
+
 use std::{
-    net::IpAddr,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,13 +18,16 @@ use std::{
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    RuntimeErr, SqliteTransactionMode, SqlxError, Statement, TransactionOptions, TransactionTrait, Value,
-    sea_query::{Expr, ExprTrait, ValueType, extension::postgres::PgFunc},
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
+    SqliteTransactionMode, SqlxError, Statement, TransactionOptions, TransactionTrait,
 };
 use tracing::debug;
-use url::Url;
 
+use self::{
+    connect::{Purpose, make_folder, open},
+    probe::Probe,
+};
+pub use self::rows::{among, bind_list, bind_pairs, insert, insert_returning, pieces};
 use crate::error::{Error, Result};
 
 /// A running transaction.
@@ -35,6 +40,9 @@ const TRIES: u32 = 6;
 const WRITER_CACHE: &str = "-16000";
 /// Page cache of each reader: 2 MB, since the pages that count are in the system's cache as well.
 const READER_CACHE: &str = "-2000";
+
+/// How long SQLite waits for another process that writes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the database is and how much of it to use.
 #[derive(Clone, Debug)]
@@ -50,6 +58,7 @@ pub struct DbSettings {
 pub struct Db {
     reader: DatabaseConnection,
     writer: DatabaseConnection,
+    probe: Probe,
     statements: Arc<AtomicU64>,
 }
 
@@ -61,14 +70,11 @@ impl Db {
         if sqlite {
             make_folder(&settings.url)?;
         }
-        let writer_size = if sqlite { 1 } else { settings.max_connections };
-        let writer = open(settings, writer_size, WRITER_CACHE, &statements).await?;
-        let reader = if sqlite {
-            open(settings, settings.max_connections, READER_CACHE, &statements).await?
-        } else {
-            writer.clone()
-        };
-        Ok(Self { reader, writer, statements })
+        let readers = Purpose { size: settings.max_connections, cache: READER_CACHE, patience: PATIENCE };
+        let writers = Purpose { size: if sqlite { 1 } else { readers.size }, cache: WRITER_CACHE, ..readers };
+        let writer = open(settings, writers, &statements).await?;
+        let reader = if sqlite { open(settings, readers, &statements).await? } else { writer.clone() };
+        Ok(Self { reader, writer, probe: Probe::new(settings.clone()), statements })
     }
 
     /// Which database it is.
@@ -143,10 +149,22 @@ impl Db {
         Ok(self.writer.begin_with_options(TransactionOptions { sqlite_transaction_mode, ..Default::default() }).await?)
     }
 
-    /// Succeeds when the database answers.
-    pub async fn ping(&self) -> Result<()> {
-        self.reader.execute_unprepared("SELECT 1").await?;
-        Ok(())
+    /// Succeeds when the database can be read and written. Asks on a connection of its own, so that the answer does not
+    /// wait for the others; one at a time, and without a time limit.
+    pub async fn check(&self) -> Result<()> {
+        self.probe.ask().await
+    }
+
+    /// Ends all connections, of every clone, after what is under way on them. The last one of a SQLite file takes its WAL
+    /// along.
+    pub async fn close(&self) {
+        self.probe.close().await;
+        for pool in [&self.reader, &self.writer] {
+            // Whoever closes has no use for the connections any more, whatever they say.
+            if let Err(error) = pool.close_by_ref().await {
+                debug!(%error, "the database was not closed");
+            }
+        }
     }
 
     /// Statements sent since the start, for tests that bound them and for a metric.
@@ -166,125 +184,6 @@ pub async fn lock(tx: &impl ConnectionTrait, keys: &[impl AsRef<str> + Sync]) ->
     let sql = "SELECT count(pg_advisory_xact_lock(hashtextextended(k, 0))) FROM unnest($1::text[]) AS k";
     tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await?;
     Ok(())
-}
-
-/// `column` is one of `values`, as one bound parameter: the statement's text, and with it its plan, stays the same for any
-/// number of values.
-pub fn among<T: Into<Value> + serde::Serialize + ValueType>(
-    backend: DbBackend,
-    column: impl ColumnTrait,
-    values: Vec<T>,
-) -> Expr
-where
-    Vec<T>: Into<Value>,
-{
-    let column = column.into_expr();
-    if backend == DbBackend::Postgres {
-        return column.eq(PgFunc::any(values));
-    }
-    let list = serde_json::to_string(&values).unwrap_or_default();
-    Expr::cust_with_exprs("? IN (SELECT value FROM json_each(?))", [column, Expr::value(list)])
-}
-
-/// Rows in pieces of which each makes one INSERT. Their lengths are powers of two: so there are only a few statements,
-/// which the database reads and plans once, and not one for each number of rows that a batch may have.
-pub fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
-    /// SQLite takes 32,766 values in one statement; the widest table has some forty columns.
-    const LONGEST: usize = 512;
-    let mut rest = rows;
-    std::iter::from_fn(move || {
-        let length = LONGEST.min(1 << rest.len().checked_ilog2()?);
-        let (piece, later) = rest.split_at(length);
-        rest = later;
-        Some(piece)
-    })
-}
-
-/// Pairs as a table `wanted (one, other)` of a statement whose first parameters they are. To be joined by CROSS JOIN and
-/// WHERE, which to SQLite means: go through the pairs and look each one up.
-pub fn bind_pairs<T: serde::Serialize + ValueType>(
-    backend: DbBackend,
-    one: Vec<T>,
-    other: Vec<T>,
-) -> (&'static str, Vec<Value>)
-where
-    Vec<T>: Into<Value>,
-{
-    if backend == DbBackend::Postgres {
-        // Their types come from what they are bound as.
-        return ("unnest($1, $2) AS wanted (one, other)", vec![one.into(), other.into()]);
-    }
-    let pairs: Vec<(T, T)> = one.into_iter().zip(other).collect();
-    let list = serde_json::to_string(&pairs).unwrap_or_default();
-    ("(SELECT value ->> 0 AS one, value ->> 1 AS other FROM json_each($1)) AS wanted", vec![list.into()])
-}
-
-/// A list of numbers as the first parameter of a statement: the comparison that goes behind the column, and its value.
-pub fn bind_list(backend: DbBackend, values: &[i64]) -> (&'static str, Value) {
-    if backend == DbBackend::Postgres {
-        ("= ANY($1)", values.to_vec().into())
-    } else {
-        ("IN (SELECT value FROM json_each($1))", serde_json::to_string(values).unwrap_or_default().into())
-    }
-}
-
-async fn open(
-    settings: &DbSettings,
-    size: u32,
-    cache: &'static str,
-    statements: &Arc<AtomicU64>,
-) -> Result<DatabaseConnection> {
-    let mut options = ConnectOptions::new(without_tls_to_ourselves(&settings.url));
-    options
-        .max_connections(size)
-        .acquire_timeout(Duration::from_secs(10))
-        // On PostgreSQL: nothing here takes so long, but a search that somebody made to.
-        .statement_timeout(Duration::from_secs(30))
-        .sqlx_logging(false)
-        .record_stmt_in_spans(false)
-        // A connection that was used a moment ago needs no question whether it lives.
-        .test_before_acquire_if_idle_for(Duration::from_secs(15))
-        .map_sqlx_sqlite_opts(move |options| {
-            options
-                .create_if_missing(true)
-                .busy_timeout(Duration::from_secs(20))
-                .pragma("journal_mode", "WAL")
-                // With a WAL a crash of the process loses nothing; FULL also keeps a power cut from undoing a commit.
-                .pragma("synchronous", "FULL")
-                .pragma("cache_size", cache)
-                .pragma("temp_store", "MEMORY")
-        })
-        .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway"));
-    let mut connection = Database::connect(options).await?;
-    let statements = Arc::clone(statements);
-    connection.set_metric_callback(move |_| {
-        statements.fetch_add(1, Ordering::Relaxed);
-    });
-    Ok(connection)
-}
-
-/// A connection to this very machine is not encrypted unless its URL asks for it. It would guard nothing, and the driver
-/// leaves Nagle's algorithm on: a statement of several TLS records then waits 40 ms for an acknowledgement.
-fn without_tls_to_ourselves(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
-    // An address in a URL of a scheme that is not the web's is kept as text.
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_local = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    let is_postgres = matches!(url.scheme(), "postgres" | "postgresql");
-    if is_postgres && is_local && !url.query_pairs().any(|(key, _)| matches!(&*key, "sslmode" | "ssl-mode")) {
-        url.query_pairs_mut().append_pair("sslmode", "disable");
-    }
-    url.into()
-}
-
-fn make_folder(url: &str) -> Result<()> {
-    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
-    let path = path.split('?').next().unwrap_or(path);
-    match Path::new(path).parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
-            .map_err(|source| Error::Unavailable { service: "database", source: source.into() }),
-        _ => Ok(()),
-    }
 }
 
 impl From<DbErr> for Error {

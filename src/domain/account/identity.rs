@@ -17,7 +17,7 @@ use crate::{
     error::Result,
     infra::{
         atproto::syntax::tid_of,
-        db::{among, pieces},
+        db::{among, insert},
     },
 };
 
@@ -72,24 +72,22 @@ impl Standing {
 
 /// Makes these accounts known. Accounts that are known stay as they are.
 pub async fn note(tx: &impl ConnectionTrait, dids: &[String], now: DateTime<Utc>) -> Result<()> {
-    for chunk in pieces(dids) {
-        let rows = chunk.iter().map(|did| identity::ActiveModel {
-            did: Set(did.clone()),
-            handle: Set(None),
-            handle_status: Set(HandleStatus::Unknown),
-            pds: Set(None),
-            account_status: Set(AccountStatus::Active),
-            status_at: Set(None),
-            purged_rev: Set(None),
-            checked_at: Set(None),
-            next_check_at: Set(now),
-            check_attempts: Set(0),
-            created_at: Set(now),
-            updated_at: Set(now),
-        });
-        let keep = OnConflict::column(identity::Column::Did).do_nothing().to_owned();
-        identity::Entity::insert_many(rows).on_conflict(keep).exec_without_returning(tx).await?;
-    }
+    let rows = dids.iter().map(|did| identity::ActiveModel {
+        did: Set(did.clone()),
+        handle: Set(None),
+        handle_status: Set(HandleStatus::Unknown),
+        pds: Set(None),
+        account_status: Set(AccountStatus::Active),
+        status_at: Set(None),
+        purged_rev: Set(None),
+        checked_at: Set(None),
+        next_check_at: Set(now),
+        check_attempts: Set(0),
+        created_at: Set(now),
+        updated_at: Set(now),
+    });
+    let keep = OnConflict::column(identity::Column::Did).do_nothing().to_owned();
+    insert(tx, rows.collect(), Some(keep)).await?;
     Ok(())
 }
 

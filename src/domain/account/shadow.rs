@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use entities::{sets::SourceType, user};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
+    ConnectionTrait, QueryFilter, QuerySelect,
     sea_query::OnConflict,
 };
 
 use crate::{
     domain::tenant::Tenant,
     error::Result,
-    infra::db::{among, pieces},
+    infra::db::{among, insert_returning},
 };
 
 /// Accounts by DID.
@@ -49,12 +49,13 @@ pub async fn find_or_create(
         created_at: Set(now),
         updated_at: Set(now),
     });
-    let rows: Vec<user::ActiveModel> = rows.collect();
-    for chunk in pieces(&rows) {
-        let keep = OnConflict::columns([user::Column::TenantId, user::Column::Did]).do_nothing().to_owned();
-        let chunk = chunk.iter().cloned();
-        accounts.created += user::Entity::insert_many(chunk).on_conflict(keep).exec_without_returning(tx).await?;
-    }
+    let keep = OnConflict::columns([user::Column::TenantId, user::Column::Did]).do_nothing().to_owned();
+    let key = [user::Column::Did, user::Column::Id];
+    let made: Vec<(String, i64)> = insert_returning(tx, rows.collect(), Some(keep), &key).await?;
+    accounts.created = made.len() as u64;
+    accounts.ids.extend(made);
+    // Somebody else has made the others in the meantime.
+    dids.retain(|did| !accounts.ids.contains_key(did));
     accounts.ids.extend(find(tx, tenant, dids).await?);
     Ok(accounts)
 }

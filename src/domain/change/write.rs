@@ -4,12 +4,12 @@ use chrono::{DateTime, Utc};
 use entities::{change, event, location::Texts, sets::ChangeOperation};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ConnectionTrait, EntityTrait,
+    ConnectionTrait,
 };
 
 use crate::{
     error::Result,
-    infra::db::{lock, pieces},
+    infra::db::{insert, lock},
 };
 
 /// The key that writers lock from their first row to their commit, so that rows become visible in the order of their ids.
@@ -34,23 +34,21 @@ pub async fn append(tx: &impl ConnectionTrait, entries: &[Entry<'_>], now: DateT
         return Ok(());
     }
     lock(tx, &LOCK).await?;
-    for chunk in pieces(entries) {
-        let rows = chunk.iter().map(|entry| change::ActiveModel {
-            id: NotSet,
-            tenant_id: Set(entry.event.tenant_id),
-            event_id: Set(entry.event.id),
-            event_uri: Set(entry.event.record_uri.clone()),
-            operation: Set(entry.operation),
-            changed_fields: Set(Texts(entry.fields.iter().map(|field| (*field).to_owned()).collect())),
-            source_type: Set(entry.event.source_type),
-            organizer_did: Set(entry.event.source_id.clone()),
-            starts_at: Set(entry.event.starts_at),
-            latitude: Set(entry.event.latitude),
-            longitude: Set(entry.event.longitude),
-            occurred_at: Set(entry.occurred_at),
-            ingested_at: Set(now),
-        });
-        change::Entity::insert_many(rows).exec_without_returning(tx).await?;
-    }
+    let rows = entries.iter().map(|entry| change::ActiveModel {
+        id: NotSet,
+        tenant_id: Set(entry.event.tenant_id),
+        event_id: Set(entry.event.id),
+        event_uri: Set(entry.event.record_uri.clone()),
+        operation: Set(entry.operation),
+        changed_fields: Set(Texts(entry.fields.iter().map(|field| (*field).to_owned()).collect())),
+        source_type: Set(entry.event.source_type),
+        organizer_did: Set(entry.event.source_id.clone()),
+        starts_at: Set(entry.event.starts_at),
+        latitude: Set(entry.event.latitude),
+        longitude: Set(entry.event.longitude),
+        occurred_at: Set(entry.occurred_at),
+        ingested_at: Set(now),
+    });
+    insert(tx, rows.collect(), None).await?;
     Ok(())
 }

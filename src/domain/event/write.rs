@@ -9,7 +9,9 @@ use entities::{
     sets::{EventStatus, EventVisibility, SourceType},
 };
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IdenStatic, IntoActiveModel, QueryFilter, QuerySelect,
+    ActiveModelTrait,
+    ActiveValue::NotSet,
+    ColumnTrait, ConnectionTrait, EntityTrait, IdenStatic, IntoActiveModel, QueryFilter, QuerySelect,
     sea_query::{Expr, OnConflict},
 };
 
@@ -17,7 +19,7 @@ use super::{fold_search, geo, slug};
 use crate::{
     domain::{source::EventDraft, tenant::Tenant},
     error::Result,
-    infra::db::{among, pieces},
+    infra::db::{among, insert_returning},
 };
 
 /// Everything about an event that does not come from its draft.
@@ -154,29 +156,15 @@ pub async fn upsert(tx: &impl ConnectionTrait, tenant: Tenant, rows: &mut [event
     ];
     let all = <event::Column as sea_orm::Iterable>::iter();
     let replaced: Vec<event::Column> = all.filter(|c| !keep.iter().any(|k| k.as_str() == c.as_str())).collect();
-    for chunk in pieces(&*rows) {
-        let values = chunk.iter().map(|row| {
-            let mut values = row.clone().into_active_model().reset_all();
-            values.id = sea_orm::ActiveValue::NotSet;
-            values
-        });
-        let on_conflict = OnConflict::columns([event::Column::TenantId, event::Column::RecordUri])
-            .update_columns(replaced.clone())
-            .to_owned();
-        event::Entity::insert_many(values).on_conflict(on_conflict).exec_without_returning(tx).await?;
-    }
-    let new: Vec<String> = rows.iter().filter(|row| row.id == 0).filter_map(|row| row.record_uri.clone()).collect();
-    if new.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<(String, i64)> = tenant
-        .events()
-        .select_only()
-        .columns([event::Column::RecordUri, event::Column::Id])
-        .filter(among(tx.get_database_backend(), event::Column::RecordUri, new))
-        .into_tuple()
-        .all(tx)
-        .await?;
+    let values = rows.iter().map(|row| {
+        let mut values = row.clone().into_active_model().reset_all();
+        values.id = NotSet;
+        values
+    });
+    let on_conflict =
+        OnConflict::columns([event::Column::TenantId, event::Column::RecordUri]).update_columns(replaced).to_owned();
+    let key = [event::Column::RecordUri, event::Column::Id];
+    let ids: Vec<(String, i64)> = insert_returning(tx, values.collect(), Some(on_conflict), &key).await?;
     let ids: HashMap<String, i64> = ids.into_iter().collect();
     for row in rows.iter_mut().filter(|row| row.id == 0) {
         row.id = row.record_uri.as_ref().and_then(|uri| ids.get(uri)).copied().unwrap_or_default();

@@ -4,16 +4,16 @@
 //! known records costs one query and no transaction; stage 8 applies it again under its locks. Judging early is never
 //! wrong, because the revision that the ledger holds for a URI only grows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use entities::{sets::Verdict, source_record as ledger};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
 
 use super::{
     parked::{Parked, Stage},
     s4_map::{Mapped, RecordChange},
 };
-use crate::error::Result;
+use crate::{error::Result, infra::db::among};
 
 /// What the ledger holds for a URI, as far as the rules look at it.
 #[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
@@ -122,9 +122,7 @@ pub(super) async fn find_held<'a>(
     db: &impl ConnectionTrait,
     uris: impl Iterator<Item = &'a str>,
 ) -> Result<HashMap<String, Held>> {
-    let mut uris: Vec<&str> = uris.collect();
-    uris.sort_unstable();
-    uris.dedup();
+    let uris: BTreeSet<&str> = uris.collect();
     if uris.is_empty() {
         return Ok(HashMap::new());
     }
@@ -137,7 +135,7 @@ pub(super) async fn find_held<'a>(
             ledger::Column::SubjectUri,
             ledger::Column::Verdict,
         ])
-        .filter(ledger::Column::Uri.is_in(uris))
+        .filter(among(db.get_database_backend(), ledger::Column::Uri, uris.into_iter().map(str::to_owned).collect()))
         .into_model::<Held>()
         .all(db)
         .await?;

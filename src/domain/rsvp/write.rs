@@ -3,14 +3,16 @@
 use chrono::{DateTime, Utc};
 use entities::event_attendee as attendee;
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Statement,
+    ActiveModelTrait,
+    ActiveValue::NotSet,
+    ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Statement,
     sea_query::{Expr, OnConflict},
 };
 
 use crate::{
     domain::tenant::Tenant,
     error::Result,
-    infra::db::{among, bind_list, bind_pairs, pieces},
+    infra::db::{among, bind_list, bind_pairs, insert},
 };
 
 /// The answers of these (event, person), where there are any.
@@ -45,26 +47,24 @@ pub async fn answered_by(db: &impl ConnectionTrait, tenant: Tenant, users: Vec<i
 
 /// Writes answers; one that a person had given to the event before is replaced.
 pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Result<()> {
-    for chunk in pieces(&rows) {
-        let values = chunk.iter().map(|row| {
-            let mut values = row.clone().into_active_model().reset_all();
-            values.id = sea_orm::ActiveValue::NotSet;
-            values
-        });
-        let on_conflict = OnConflict::columns([attendee::Column::EventId, attendee::Column::UserId])
-            .update_columns([
-                attendee::Column::Status,
-                attendee::Column::SourceType,
-                attendee::Column::RecordUri,
-                attendee::Column::RecordCid,
-                attendee::Column::RecordRev,
-                attendee::Column::EventCid,
-                attendee::Column::IsHidden,
-                attendee::Column::UpdatedAt,
-            ])
-            .to_owned();
-        attendee::Entity::insert_many(values).on_conflict(on_conflict).exec_without_returning(tx).await?;
-    }
+    let values = rows.into_iter().map(|row| {
+        let mut values = row.into_active_model().reset_all();
+        values.id = NotSet;
+        values
+    });
+    let on_conflict = OnConflict::columns([attendee::Column::EventId, attendee::Column::UserId])
+        .update_columns([
+            attendee::Column::Status,
+            attendee::Column::SourceType,
+            attendee::Column::RecordUri,
+            attendee::Column::RecordCid,
+            attendee::Column::RecordRev,
+            attendee::Column::EventCid,
+            attendee::Column::IsHidden,
+            attendee::Column::UpdatedAt,
+        ])
+        .to_owned();
+    insert(tx, values.collect(), Some(on_conflict)).await?;
     Ok(())
 }
 

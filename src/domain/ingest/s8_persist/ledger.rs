@@ -19,7 +19,7 @@ use crate::{
         source::{Draft, EventDraft},
     },
     error::Result,
-    infra::db::{among, pieces},
+    infra::db::{among, insert},
 };
 
 /// The rows that a batch looks at and the changes it makes to them.
@@ -144,24 +144,21 @@ impl Ledger {
     }
 
     pub(super) async fn write(&self, tx: &impl ConnectionTrait) -> Result<()> {
-        let rows: Vec<&record::Model> = self.rows.values().collect();
-        for chunk in pieces(&rows) {
-            let values = chunk.iter().map(|row| (*row).clone().into_active_model().reset_all());
-            let on_conflict = OnConflict::column(record::Column::Uri)
-                .update_columns([
-                    record::Column::Rev,
-                    record::Column::Cid,
-                    record::Column::Record,
-                    record::Column::SubjectUri,
-                    record::Column::Verdict,
-                    record::Column::Issues,
-                    record::Column::DeletedAt,
-                    record::Column::OccurredAt,
-                    record::Column::IngestedAt,
-                ])
-                .to_owned();
-            record::Entity::insert_many(values).on_conflict(on_conflict).exec_without_returning(tx).await?;
-        }
+        let rows = self.rows.values().map(|row| row.clone().into_active_model().reset_all()).collect();
+        let on_conflict = OnConflict::column(record::Column::Uri)
+            .update_columns([
+                record::Column::Rev,
+                record::Column::Cid,
+                record::Column::Record,
+                record::Column::SubjectUri,
+                record::Column::Verdict,
+                record::Column::Issues,
+                record::Column::DeletedAt,
+                record::Column::OccurredAt,
+                record::Column::IngestedAt,
+            ])
+            .to_owned();
+        insert(tx, rows, Some(on_conflict)).await?;
         Ok(())
     }
 

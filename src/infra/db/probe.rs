@@ -1,0 +1,108 @@
+//! Whether the database can be read and written, asked on a connection that nothing else uses: however long the
+//! searches take that hold all the others, the answer comes.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait,
+};
+use tokio::sync::Mutex;
+
+use super::{
+    DbSettings, READER_CACHE,
+    connect::{Purpose, open},
+};
+use crate::error::{Error, Result};
+
+const PURPOSE: Purpose = Purpose { size: 1, cache: READER_CACHE, patience: Duration::from_millis(500) };
+
+/// The connection, opened when it is needed first. Asked by one at a time.
+#[derive(Clone)]
+pub(super) struct Probe {
+    settings: DbSettings,
+    connection: Arc<Mutex<Option<DatabaseConnection>>>,
+}
+
+impl Probe {
+    pub(super) fn new(settings: DbSettings) -> Self {
+        Self { settings, connection: Arc::default() }
+    }
+
+    pub(super) async fn ask(&self) -> Result<()> {
+        let mut kept = self.connection.lock().await;
+        // Taken out: one that failed, or on which somebody did not wait for the answer, is not asked again.
+        let connection = match kept.take() {
+            Some(connection) => connection,
+            None => open(&self.settings, PURPOSE, &Arc::new(AtomicU64::new(0))).await?,
+        };
+        let is_writable = match connection.get_database_backend() {
+            DbBackend::Postgres => postgres_writes(&connection).await?,
+            _ => sqlite_writes(&connection).await?,
+        };
+        *kept = Some(connection);
+        if is_writable {
+            return Ok(());
+        }
+        Err(Error::Unavailable { service: "database", source: anyhow::anyhow!("it can be read but not written") })
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            // Nothing is left to be done for one that cannot be closed.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+/// A standby after a failover, for one, takes no writes.
+async fn postgres_writes(connection: &DatabaseConnection) -> Result<bool> {
+    let sql = "SELECT current_setting('transaction_read_only') = 'off' AS writable";
+    let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    Ok(row.is_some_and(|row| row.try_get("", "writable").unwrap_or(false)))
+}
+
+/// SQLite opens a file that it may not write for reading, without a word. So something is written that changes nothing,
+/// and taken back before it reaches the file.
+async fn sqlite_writes(connection: &DatabaseConnection) -> Result<bool> {
+    let immediate =
+        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    let tx = match connection.begin_with_options(immediate).await {
+        Ok(tx) => tx,
+        // Somebody is writing: so it can be written.
+        Err(error) if code(&error) == Some(SQLITE_BUSY) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
+    let sql = "PRAGMA user_version";
+    let row = tx.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await?;
+    let version: i32 = row.map_or(Ok(0), |row| row.try_get("", "user_version"))?;
+    let written = tx.execute_unprepared(&format!("PRAGMA user_version = {version}")).await;
+    tx.rollback().await?;
+    match written {
+        Ok(_) => Ok(true),
+        Err(error) if code(&error) == Some(SQLITE_READONLY) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+const SQLITE_BUSY: u32 = 5;
+const SQLITE_READONLY: u32 = 8;
+
+/// SQLite's primary result code.
+fn code(error: &DbErr) -> Option<u32> {
+    let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else { return None };
+    let sea_orm::RuntimeErr::SqlxError(cause) = cause else { return None };
+    let extended: u32 = cause.as_database_error()?.code()?.parse().ok()?;
+    Some(extended & 0xff)
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The settings hold a password.
+        f.debug_struct("Probe").finish_non_exhaustive()
+    }
+}
