@@ -5,7 +5,11 @@
 //! with its class. Messages are lower-case fragments that complete "failed to …"; the cause is kept as the source and
 //! never interpolated, so that it is logged once, where the error is handled, and never reaches a caller.
 
+mod code;
+
 use std::{borrow::Cow, time::Duration};
+
+pub use self::code::Code;
 
 /// Result of everything that can fail in the gateway.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -87,15 +91,15 @@ impl Error {
         Self::Bug(source.into())
     }
 
-    /// Stable code for callers, a closed set.
-    pub fn code(&self) -> &'static str {
+    /// Stable code for callers.
+    pub fn code(&self) -> Code {
         match self {
-            Self::NotFound { .. } => "NOT_FOUND",
-            Self::Invalid { .. } => "BAD_USER_INPUT",
-            Self::Upstream { .. } => "UPSTREAM_UNAVAILABLE",
-            Self::RateLimited { .. } => "RATE_LIMITED",
-            Self::Unavailable { .. } => "SERVICE_UNAVAILABLE",
-            Self::Bug(_) => "INTERNAL",
+            Self::NotFound { .. } => Code::NotFound,
+            Self::Invalid { .. } => Code::BadInput,
+            Self::Upstream { .. } => Code::Upstream,
+            Self::RateLimited { .. } => Code::RateLimited,
+            Self::Unavailable { .. } => Code::Unavailable,
+            Self::Bug(_) => Code::Internal,
         }
     }
 
@@ -103,7 +107,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Invalid { code, .. } => code,
-            other => other.code(),
+            other => other.code().as_str(),
         }
     }
 

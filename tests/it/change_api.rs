@@ -133,9 +133,9 @@ async fn what_cannot_be_asked_is_refused_with_field_and_reason() {
         let schema = schema(&app);
         let crowd = vec![json!({ "did": "did:plc:ewvi7nxzyoun6zhxrhs64oiz" }); 101];
         for (variables, field, reason) in [
-            (json!({ "first": 0 }), "first", "PAGE_SIZE"),
-            (json!({ "first": 501 }), "first", "PAGE_SIZE"),
-            (json!({ "first": -1 }), "first", "PAGE_SIZE"),
+            (json!({ "first": 0 }), "first", "PAGE_SIZE_OUT_OF_RANGE"),
+            (json!({ "first": 501 }), "first", "PAGE_SIZE_OUT_OF_RANGE"),
+            (json!({ "first": -1 }), "first", "PAGE_SIZE_OUT_OF_RANGE"),
             (json!({ "after": "nonsense" }), "after", "CURSOR_INVALID"),
             // Well made, but of a log that has been further than this one.
             (json!({ "after": "YzE6OTk" }), "after", "CURSOR_INVALID"),

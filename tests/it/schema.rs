@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test may stop at the first surprise")]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 
 use async_graphql::parser::{
     parse_schema,
@@ -11,7 +11,7 @@ use async_graphql::parser::{
         TypeKind, TypeSystemDefinition,
     },
 };
-use gateway::api::graphql::sdl;
+use gateway::{api::graphql::sdl, error::Code};
 
 fn schema() -> ServiceDocument {
     parse_schema(sdl()).expect("the printed schema is a schema")
@@ -58,6 +58,43 @@ fn schema_graphql_is_up_to_date() {
         kept.trim_end() == sdl().trim_end(),
         "schema.graphql is stale: run `cargo run -- schema > schema.graphql` and look at the difference"
     );
+}
+
+/// What `ARCHITECTURE.md` holds between these lines is written from the program.
+const TABLE: [&str; 2] = ["<!-- codes: written by the test, see below -->\n", "<!-- end of codes -->\n"];
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "whether a test mends a document is not a setting of the gateway")]
+fn the_table_of_error_codes_is_up_to_date() {
+    let mut rows = "| code | what happened | who acts |\n| --- | --- | --- |\n".to_owned();
+    for code in Code::ALL {
+        writeln!(rows, "| `{}` | {} | {} |", code.as_str(), code.meaning(), code.who_acts()).expect("text grows");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let text = fs::read_to_string(&path).expect("ARCHITECTURE.md is there");
+    let (before, rest) = text.split_once(TABLE[0]).expect("the table begins");
+    let (kept, after) = rest.split_once(TABLE[1]).expect("the table ends");
+    if kept != rows && std::env::var_os("UPDATE_DOCS").is_some() {
+        let [begin, end] = TABLE;
+        fs::write(&path, [before, begin, &rows, end, after].concat()).expect("ARCHITECTURE.md can be written");
+        return;
+    }
+    assert!(
+        kept == rows,
+        "the error codes in ARCHITECTURE.md are stale: run `UPDATE_DOCS=1 cargo nextest run \
+         the_table_of_error_codes_is_up_to_date` and look at the difference"
+    );
+}
+
+#[test]
+fn codes_are_told_apart() {
+    let texts: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(texts.len(), Code::ALL.len());
+    for code in Code::ALL {
+        let text = code.as_str();
+        assert!(text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{text}");
+        assert!(code.meaning().ends_with('.') && !code.meaning().contains('|'), "{text}: {}", code.meaning());
+    }
 }
 
 #[test]
@@ -175,8 +212,22 @@ fn every_list_of_rows_is_a_connection_with_a_price() {
                 wrong.push(format!("{path} is not priced by its page size"));
             }
         }
-        if path.ends_with("Connection.totalCount") && directive(field, "cost").is_none() {
-            wrong.push(format!("{path} has no price"));
+        let cost = |argument| directive(field, "cost").and_then(|cost| cost.get_argument(argument));
+        if path.ends_with("Connection.totalCount")
+            && !(cost("weight").is_some_and(|weight| weight.node.to_string() == "50") && cost("once").is_some())
+        {
+            wrong.push(format!("{path} has no price of its own"));
+        }
+    }
+    // What makes the database look at more rows than it returns.
+    for priced in [
+        "query: String @cost(weight: 1000)",
+        "near: GeoRadius @cost(weight: 50)",
+        "minimumEventCount: Int @cost(weight: 1000)",
+        "ATTENDEE_COUNT @cost(weight: 50)",
+    ] {
+        if !sdl().contains(priced) {
+            wrong.push(format!("{priced} is not in the schema"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -7,7 +7,7 @@ use async_graphql::{Context, ID, InputObject, Interface, Object, OneofObject};
 
 use super::{
     context::Surroundings,
-    directives::{cost, page_size, semanticNonNull},
+    directives::{SCAN, cost, page_size, semanticNonNull},
     error::{Failure, Fallible},
     event::{self, EventConnection},
     filter::DateTimeRange,
@@ -133,7 +133,7 @@ impl ShadowAccount {
     }
 
     /// Public events attributed to the account, soonest first.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size()), None))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn events(
         &self,
@@ -169,6 +169,7 @@ pub(crate) struct ShadowAccountFilter {
     /// Created inside the range.
     created_at: Option<DateTimeRange>,
     /// Has at least this many public events.
+    #[graphql(directive = cost::apply(SCAN, None, None))]
     minimum_event_count: Option<i32>,
 }
 
@@ -200,7 +201,7 @@ impl AccountQuery {
     }
 
     /// Shadow accounts created for authors who have not joined OpenMeet, newest first.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size()), None))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn shadow_accounts(
         &self,

@@ -135,7 +135,7 @@ impl ChangeQuery {
     /// cursor are no longer kept.
     #[graphql(
         directive = semanticNonNull::apply(vec![0]),
-        directive = cost::apply(1, Some(vec!["first".to_owned()]))
+        directive = cost::apply(1, Some(vec!["first".to_owned()]), None)
     )]
     async fn event_changes(
         &self,
@@ -186,7 +186,9 @@ async fn page(
     let app = ctx.app()?;
     let (db, tenant) = (app.db.read(), app.tenant);
     let size = u64::try_from(first).ok().filter(|_| (1..=MAX_CHANGES).contains(&first));
-    let size = size.ok_or_else(|| Error::invalid("first", "PAGE_SIZE", format!("1 to {MAX_CHANGES}")))?;
+    let size = size.ok_or_else(|| {
+        Error::invalid("first", "PAGE_SIZE_OUT_OF_RANGE", format!("it must lie between 1 and {MAX_CHANGES}"))
+    })?;
     let filter = read_filter(app, filter).await?;
     let page = change::page(db, tenant, read_cursor(after)?, &filter, size).await?;
     let changes = if ctx.look_ahead().field("changes").field("event").exists() {

@@ -10,14 +10,22 @@ pub(crate) fn semanticNonNull(
 ) {
 }
 
-/// Documents how a field is charged: `weight`, plus its children once for each item that the arguments named in
-/// `multipliers` ask for.
-#[TypeDirective(location = "FieldDefinition")]
+/// What a caller is charged: for a field `weight`, plus its children once for each item that the arguments named in
+/// `multipliers` ask for (but those with `once` a single time); for a field of an input, or a value of an enumeration,
+/// `weight` more wherever it is given.
+#[TypeDirective(location = "FieldDefinition", location = "InputFieldDefinition", location = "EnumValue")]
 pub(crate) fn cost(
-    #[graphql(desc = "Points charged for the field itself.", default = 1)] weight: i32,
+    #[graphql(desc = "Points charged.", default = 1)] weight: i32,
     #[graphql(desc = "Arguments whose value multiplies the cost of the children.")] multipliers: Option<Vec<String>>,
+    #[graphql(desc = "Charged for the list as a whole: no argument of the parent multiplies it.")] once: Option<bool>,
 ) {
 }
+
+/// Points for reading rows in the order of an index until enough of them match: the more, the rarer the matches.
+pub(crate) const SIFT: i32 = 50;
+
+/// Points for looking at every row where no index helps: an expensive operation, whatever else it asks for.
+pub(crate) const SCAN: i32 = 1_000;
 
 /// The multipliers of every connection.
 pub(crate) fn page_size() -> Vec<String> {

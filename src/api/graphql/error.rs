@@ -36,7 +36,7 @@ impl Failure {
     fn report(&self) -> Uuid {
         *self.0.id.get_or_init(|| {
             let id = Uuid::now_v7();
-            let (code, error) = (self.0.error.code(), self.0.error.chain());
+            let (code, error) = (self.0.error.code().as_str(), self.0.error.chain());
             // That everything ends at a shutdown is no news.
             if matches!(self.0.error, Error::Unavailable { service: "shutdown", .. }) {
                 debug!(error.id = %id, error.code = code, error, "a GraphQL field ended");
@@ -52,7 +52,7 @@ impl From<Failure> for async_graphql::Error {
     fn from(failure: Failure) -> Self {
         let error = &failure.0.error;
         let mut extensions = ErrorExtensionValues::default();
-        extensions.set("code", error.code());
+        extensions.set("code", error.code().as_str());
         // The message of a mistake of ours may tell what is nobody's business.
         let message =
             if let Error::Bug(_) = error { "internal error".to_owned() } else { format!("failed to {error}") };
@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn extensions_say_what_to_do() {
-        let invalid = told(Error::invalid("first", "PAGE_SIZE", "too large"));
+        let invalid = told(Error::invalid("first", "PAGE_SIZE_OUT_OF_RANGE", "too large"));
         assert_eq!(invalid["extensions"]["code"], "BAD_USER_INPUT");
         assert_eq!(invalid["extensions"]["field"], "first");
-        assert_eq!(invalid["extensions"]["reason"], "PAGE_SIZE");
+        assert_eq!(invalid["extensions"]["reason"], "PAGE_SIZE_OUT_OF_RANGE");
         let limited = told(Error::RateLimited { retry_after: Duration::from_millis(1500) });
         assert_eq!(limited["extensions"]["retryAfter"], 2);
     }

@@ -165,7 +165,7 @@ impl Event {
     }
 
     /// People who answered, the latest change of an answer first.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size()), None))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn rsvps(
         &self,

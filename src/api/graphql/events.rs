@@ -6,7 +6,7 @@ use async_graphql::{Context, ID, InputObject, Object, OneofObject};
 
 use super::{
     context::Surroundings,
-    directives::{cost, page_size, semanticNonNull},
+    directives::{SCAN, SIFT, cost, page_size, semanticNonNull},
     error::{Failure, Fallible},
     event::{Event, EventConnection},
     filter::{ActorRef, DateTimeRange, GeoRadius},
@@ -76,6 +76,7 @@ impl From<EventOrder> for Sort {
 #[derive(Clone, Debug, InputObject)]
 pub(crate) struct EventFilter {
     /// Words that all occur in name or description, whatever their case; at most 8 words and 200 characters.
+    #[graphql(directive = cost::apply(SCAN, None, None))]
     query: Option<String>,
     /// Start falls inside the range; events without a start never match.
     starts_at: Option<DateTimeRange>,
@@ -92,6 +93,7 @@ pub(crate) struct EventFilter {
     /// Organiser is (or is not) a shadow account.
     organized_by_shadow_account: Option<bool>,
     /// Takes place near a point; events without a known point never match.
+    #[graphql(directive = cost::apply(SIFT, None, None))]
     near: Option<GeoRadius>,
 }
 
@@ -124,7 +126,7 @@ impl EventQuery {
     }
 
     /// Public events, soonest first unless ordered otherwise.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size()), None))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn events(
         &self,

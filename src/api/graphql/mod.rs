@@ -76,6 +76,8 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) 
         origins: Origins { allowed: config.http.allowed_origins.clone() },
         max_sockets: config.graphql.max_sockets,
         socket_operations: config.graphql.socket_operations,
+        max_operations: config.graphql.max_operations,
+        operation_timeout: config.graphql.operation_timeout(),
         ..Settings::default()
     };
     let attach = {
@@ -86,7 +88,7 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) 
             data
         }
     };
-    let guard = Guard::new(&sdl(), limits)?;
+    let guard = Guard::new(&sdl(), scalars::ACCEPTS, limits)?;
     Ok(transport::router(Endpoint::new(schema(app), guard, attach, settings, (shutdown, open))))
 }
 

@@ -114,12 +114,17 @@ macro_rules! connection {
             }
 
             /// Position of the page.
+            #[graphql(directive = $crate::api::graphql::directives::cost::apply(1, None, Some(true)))]
             fn page_info(&self) -> &$crate::api::graphql::page::PageInfo {
                 &self.page_info
             }
 
             /// All matches; counted only when asked for, exact up to 10000. 10001 stands for more.
-            #[graphql(directive = $crate::api::graphql::directives::cost::apply(10, None))]
+            #[graphql(directive = $crate::api::graphql::directives::cost::apply(
+                        $crate::api::graphql::directives::SIFT,
+                        None,
+                        Some(true)
+                    ))]
             async fn total_count(
                 &self,
                 ctx: &async_graphql::Context<'_>,

@@ -53,7 +53,7 @@ impl NodeQuery {
     /// Objects by global identifier, in the order asked for; at most 100. Missing and invisible ones are null.
     #[graphql(
         directive = semanticNonNull::apply(vec![0]),
-        directive = cost::apply(1, Some(vec!["ids".to_owned()]))
+        directive = cost::apply(1, Some(vec!["ids".to_owned()]), None)
     )]
     async fn nodes(
         &self,

@@ -156,7 +156,7 @@ impl RsvpQuery {
     }
 
     /// RSVPs to public events, the latest change first.
-    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size())))]
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size()), None))]
     #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
     async fn rsvps(
         &self,

@@ -3,7 +3,23 @@
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
 use chrono::{Datelike, SecondsFormat, SubsecRound, Utc};
 
+use super::guard::Accepts;
 use crate::infra::atproto::syntax;
+
+/// What each custom scalar accepts, so that values are refused before anything runs.
+pub(crate) const ACCEPTS: &[(&str, Accepts)] = &[
+    ("AtUri", <AtUri as ScalarType>::is_valid),
+    ("Cid", <Cid as ScalarType>::is_valid),
+    ("DateTime", <DateTime as ScalarType>::is_valid),
+    ("Did", <Did as ScalarType>::is_valid),
+    ("Handle", <Handle as ScalarType>::is_valid),
+    ("JSON", <Json as ScalarType>::is_valid),
+    ("Nsid", <Nsid as ScalarType>::is_valid),
+    ("RecordKey", <RecordKey as ScalarType>::is_valid),
+    ("StreamCursor", <StreamCursor as ScalarType>::is_valid),
+    ("TimeZone", <TimeZone as ScalarType>::is_valid),
+    ("URL", <Url as ScalarType>::is_valid),
+];
 
 /// An instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use async_graphql::Enum;
 
+use super::directives::{SIFT, cost};
+
 /// Where an event or RSVP comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(remote = "entities::sets::SourceType")]
@@ -98,6 +100,7 @@ pub(crate) enum EventOrderField {
     /// Last change.
     UpdatedAt,
     /// Number of confirmed attendees.
+    #[graphql(directive = cost::apply(SIFT, None, None))]
     AttendeeCount,
 }
 

@@ -11,6 +11,8 @@ use serde::Serialize;
 use tracing::error;
 use uuid::Uuid;
 
+use crate::error::Code;
+
 /// A problem document.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
@@ -23,8 +25,8 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
-        Self { title, status: status.as_u16(), code, detail: None }
+    pub(super) fn new(status: StatusCode, code: Code, title: &'static str) -> Self {
+        Self { title, status: status.as_u16(), code: code.as_str(), detail: None }
     }
 
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -42,11 +44,11 @@ impl IntoResponse for Problem {
 
 pub(super) async fn not_found(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(100).collect();
-    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "nothing is served here").with_detail(path)
+    Problem::new(StatusCode::NOT_FOUND, Code::NotFound, "nothing is served here").with_detail(path)
 }
 
 pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this method is not served here")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, "this method is not served here")
 }
 
 /// The answer when a handler panics: the caller is told an id and nothing else.
@@ -55,7 +57,7 @@ pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
     let id = Uuid::now_v7();
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     error!(error_id = %id, cause = text.unwrap_or("unknown"), "a request handler panicked");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "something went wrong here")
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "something went wrong here")
         .with_detail(format!("error id {id}"))
         .into_response()
 }

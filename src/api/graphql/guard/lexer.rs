@@ -2,7 +2,10 @@
 //!
 //! The parser of the library recurses once per bracket and aborts the process when the stack ends, so brackets of every
 //! kind are counted here, in one loop without recursion. The same pass counts tokens, bounds names (errors repeat them)
-//! and refuses the escapes on which the parser panics. Anything else that is wrong is left to the parser.
+//! and writes escapes that the parser doesn't know, `\u{1F600}` and surrogate pairs, as it knows them; so columns behind
+//! such an escape are those of the shorter text. Anything else that is wrong is left to the parser.
+
+use std::{borrow::Cow, fmt::Write as _};
 
 use async_graphql::Pos;
 
@@ -11,16 +14,24 @@ use super::{
     refusal::{Code, ECHO, Refusal},
 };
 
-/// Refuses a text that is too large, nested too deep, or cannot be split into tokens.
-pub(super) fn scan(text: &str, limits: &Limits) -> Result<(), Refusal> {
-    Lexer { text: text.as_bytes(), at: 0, tokens: 0, open: Vec::new() }.run(limits).map_err(|(refusal, offset)| {
-        let place = position(text, offset);
-        refusal.at(place)
-    })
+/// The text as the parser understands it. Refuses one that is too large, nested too deep, or cannot be split into tokens.
+pub(super) fn scan<'a>(text: &'a str, limits: &Limits) -> Result<Cow<'a, str>, Refusal> {
+    let mut lexer =
+        Lexer { source: text, text: text.as_bytes(), at: 0, tokens: 0, open: Vec::new(), out: String::new(), taken: 0 };
+    lexer.run(limits).map_err(|(refusal, offset)| refusal.at(position(text, offset)))?;
+    if lexer.taken == 0 {
+        return Ok(Cow::Borrowed(text));
+    }
+    lexer.out.push_str(text.get(lexer.taken..).unwrap_or_default());
+    Ok(Cow::Owned(lexer.out))
 }
 
 struct Lexer<'a> {
+    source: &'a str,
     text: &'a [u8],
+    /// What was rewritten so far, for the first `taken` bytes of the text.
+    out: String,
+    taken: usize,
     at: usize,
     tokens: usize,
     /// The closers that are still to come, innermost last.
@@ -50,7 +61,7 @@ impl Lexer<'_> {
         self.at - start
     }
 
-    fn run(mut self, limits: &Limits) -> Scan {
+    fn run(&mut self, limits: &Limits) -> Scan {
         while let Some(byte) = self.peek(0) {
             match byte {
                 b' ' | b'\t' | b',' | b'\n' | b'\r' => self.at += 1,
@@ -145,24 +156,59 @@ impl Lexer<'_> {
     fn escape(&mut self) -> Scan {
         match self.peek(1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') => {
-                let digits = self.text.get(self.at + 2..self.at + 6).and_then(|hex| str::from_utf8(hex).ok());
-                let code = digits
-                    .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-                    .and_then(|hex| u32::from_str_radix(hex, 16).ok());
-                match code {
-                    // The parser panics on halves of a surrogate pair; the character itself may stand in the text.
-                    Some(0xD800..=0xDFFF) => return self.fail(Code::ParseFailed, "surrogate escape in a string"),
-                    // PostgreSQL cannot hold it, and no text means it.
-                    Some(0) => return self.fail(Code::BadInput, "NUL in a string"),
-                    Some(_) => self.at += 6,
-                    None => return self.fail(Code::ParseFailed, "unicode escape without four hex digits"),
-                }
-            }
+            Some(b'u') => self.unicode()?,
             _ => return self.fail(Code::ParseFailed, "unknown escape in a string"),
         }
         Ok(())
     }
+
+    /// A character by its number: four digits, two times four for a surrogate pair, or any number of them in braces.
+    fn unicode(&mut self) -> Scan {
+        let braced = self.peek(2) == Some(b'{');
+        let Some((number, mut length)) = self.number(0) else {
+            let message = "unicode escape without four hexadecimal digits, or some in braces, of a character";
+            return self.fail(Code::ParseFailed, message);
+        };
+        let mut character = char::from_u32(number);
+        if !braced && (0xD800..=0xDBFF).contains(&number) && self.peek(length + 2) != Some(b'{') {
+            // Half of a character outside the basic plane, as JSON writes it.
+            if let Some((low @ 0xDC00..=0xDFFF, more)) = self.number(length) {
+                character = char::from_u32(0x1_0000 + ((number - 0xD800) << 10) + (low - 0xDC00));
+                length += more;
+            }
+        }
+        match character {
+            None => return self.fail(Code::ParseFailed, "half of a surrogate pair in a string"),
+            // PostgreSQL cannot hold it, and no text means it.
+            Some('\0') => return self.fail(Code::BadInput, "NUL in a string"),
+            Some(character) if braced || length > 6 => {
+                self.out.push_str(self.source.get(self.taken..self.at).unwrap_or_default());
+                match u32::from(character) {
+                    // Not the character itself, which may be a quotation mark or a line break.
+                    basic @ ..=0xFFFF => write!(self.out, "\\u{basic:04x}").unwrap_or_default(),
+                    _ => self.out.push(character),
+                }
+                self.taken = self.at + length;
+            }
+            Some(_) => {}
+        }
+        self.at += length;
+        Ok(())
+    }
+
+    /// The number and the length of an escape that many bytes ahead.
+    fn number(&self, ahead: usize) -> Option<(u32, usize)> {
+        let digits = self.text.get(self.at + ahead..)?.strip_prefix(b"\\u")?;
+        let Some(braced) = digits.strip_prefix(b"{") else { return Some((hexadecimal(digits.get(..4)?)?, 6)) };
+        let end = braced.iter().position(|digit| !digit.is_ascii_hexdigit())?;
+        let number = hexadecimal(braced.get(..end)?)?;
+        (braced.get(end) == Some(&b'}') && number <= u32::from(char::MAX)).then_some((number, end + 4))
+    }
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u32> {
+    let add = |number: u32, digit: &u8| number.checked_mul(16)?.checked_add(char::from(*digit).to_digit(16)?);
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
 fn is_word(byte: u8) -> bool {

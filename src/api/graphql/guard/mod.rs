@@ -1,30 +1,36 @@
 //! Bounds on documents, checked before the library walks them.
 //!
 //! In this order: the text (tokens, brackets), the parsed document with its fragments written out (depth, selections,
-//! aliases, directives, root fields), the one operation that will run (variables, cost). Nothing here recurses deeper
-//! than the limits, whatever the input. What it does not do: validation against the schema, which the library does.
+//! aliases, directives, root fields), the one operation that will run (values, cost). Nothing here recurses deeper
+//! than the limits, whatever the input. What it does not do: the rest of validation, which the library does.
 
 mod cache;
 mod cost;
 mod lexer;
+mod names;
 mod refusal;
+mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::sync::Arc;
 
 use async_graphql::{
     Name, Value, Variables,
     parser::{
-        Error as ParserError, parse_query, parse_schema,
+        Error as ParserError, parse_query,
         types::{ExecutableDocument, OperationDefinition, OperationType},
     },
 };
 
-pub(crate) use self::refusal::{Code, ECHO, Refusal, clip};
-use self::{cost::Bill, cost::Prices, shape::Shape};
-use crate::error::{Error, Result};
+use self::{cost::Bill, schema::Schema, shape::Shape, values::Values};
+pub(crate) use self::{
+    refusal::{Code, ECHO, Refusal, clip},
+    schema::Accepts,
+};
+use crate::error::Result;
 
 /// What a document may ask for. Every bound is inclusive.
 #[derive(Clone, Debug)]
@@ -80,11 +86,11 @@ impl Default for Limits {
     }
 }
 
-/// Checks documents against [`Limits`] and the prices of one schema.
+/// Checks documents against [`Limits`], and against the prices and inputs of one schema.
 #[derive(Debug)]
 pub(crate) struct Guard {
     limits: Limits,
-    prices: Prices,
+    schema: Schema,
     cache: cache::Cache,
 }
 
@@ -111,10 +117,10 @@ pub(crate) struct Checked {
 }
 
 impl Guard {
-    /// A guard for the schema of this SDL. Fails if the SDL cannot be parsed.
-    pub(crate) fn new(sdl: &str, limits: Limits) -> Result<Self> {
-        let prices = Prices::read(&parse_schema(sdl).map_err(Error::bug)?);
-        Ok(Self { limits, prices, cache: cache::Cache::default() })
+    /// A guard for the schema of this SDL; `scalars` says what those that the schema declares accept. Fails if the SDL
+    /// cannot be parsed.
+    pub(crate) fn new(sdl: &str, scalars: &[(&str, Accepts)], limits: Limits) -> Result<Self> {
+        Ok(Self { limits, schema: Schema::read(sdl, scalars)?, cache: cache::Cache::default() })
     }
 
     /// The limits in force.
@@ -130,13 +136,13 @@ impl Guard {
         if operation.ty == OperationType::Subscription && shape.width > 1 {
             return Err(Refusal::new(Code::ValidationFailed, "a subscription has one root field"));
         }
-        required(operation, variables)?;
         if variables.values().any(holds_nul) {
             return Err(Refusal::new(Code::BadInput, "NUL in a variable"));
         }
         let document = &*parsed.document;
-        let bill = Bill { prices: &self.prices, limits: &self.limits, document, operation, variables };
-        let cost = bill.total();
+        let values = &Values::read(&self.schema, operation, variables)?;
+        let bill = Bill { schema: &self.schema, limits: &self.limits, document, operation, variables, values };
+        let cost = bill.total()?;
         if cost > self.limits.max_cost {
             let message = format!("the operation costs {cost} points, at most {} are allowed", self.limits.max_cost);
             return Err(Refusal::new(Code::TooComplex, message));
@@ -155,8 +161,7 @@ impl Guard {
         if let Some(parsed) = self.cache.get(&key) {
             return Ok(parsed);
         }
-        lexer::scan(text, &self.limits)?;
-        let document = parse_query(text).map_err(|error| {
+        let document = parse_query(lexer::scan(text, &self.limits)?).map_err(|error| {
             // The parser's report quotes the line it stopped in, whatever its length; its last line says what it expected.
             let report = error.to_string();
             let reason = report.lines().last().unwrap_or_default().trim().trim_start_matches("= ");
@@ -165,6 +170,7 @@ impl Guard {
             error.positions().next().map_or(refusal.clone(), |place| refusal.at(place))
         })?;
         let operations = shape::measure(&document, &self.limits)?;
+        names::check(&document, &self.schema)?;
         let parsed = Arc::new(Parsed { document: Arc::new(document), operations });
         self.cache.put(key, text.len(), &parsed);
         Ok(parsed)
@@ -213,25 +219,5 @@ fn holds_nul(value: &Value) -> bool {
         Value::List(values) => values.iter().any(holds_nul),
         Value::Object(fields) => fields.values().any(holds_nul),
         _ => false,
-    }
-}
-
-/// The library notices a missing variable only where it is used; the specification wants it refused before anything runs.
-fn required(operation: &OperationDefinition, variables: &Variables) -> Result<(), Refusal> {
-    let missing = operation.variable_definitions.iter().find(|definition| {
-        let definition = &definition.node;
-        !definition.var_type.node.nullable
-            && match variables.get(&definition.name.node) {
-                Some(value) => *value == Value::Null,
-                None => definition.default_value.is_none(),
-            }
-    });
-    match missing {
-        None => Ok(()),
-        Some(definition) => {
-            let ty = clip(&definition.node.var_type.node.to_string(), ECHO);
-            let message = format!("variable ${} of type {ty} must not be null", definition.node.name.node);
-            Err(Refusal::new(Code::BadInput, message).at(definition.pos))
-        }
     }
 }

@@ -1,6 +1,12 @@
 //! Tests of the document guard.
 
-use async_graphql::{Value, Variables, parser::types::OperationType, value};
+mod values;
+
+use async_graphql::{
+    Value, Variables,
+    parser::types::{OperationType, Selection},
+    value,
+};
 use proptest::prelude::*;
 
 use super::{Checked, Code, Guard, Limits, Refusal, lexer};
@@ -8,7 +14,7 @@ use super::{Checked, Code, Guard, Limits, Refusal, lexer};
 const SDL: &str = r#"
 directive @cost(weight: Int! = 1, multipliers: [String!]) on FIELD_DEFINITION
 type Query {
-  hello(name: [String]): String
+  hello(name: [String], times: String): String
   free: Query @cost(weight: 0)
   dear: String @cost(weight: 500)
   events(first: Int, last: Int): EventConnection @cost(weight: 1, multipliers: ["first", "last"])
@@ -23,7 +29,7 @@ schema { query: Query mutation: Mutation }
 "#;
 
 fn guard() -> Guard {
-    Guard::new(SDL, Limits::default()).unwrap()
+    Guard::new(SDL, &[], Limits::default()).unwrap()
 }
 
 fn check(text: &str) -> Result<Checked, Refusal> {
@@ -64,7 +70,7 @@ fn nested_values_never_reach_the_parser() {
 #[test]
 fn what_passes_the_lexer_is_parsed_within_an_ordinary_stack() {
     let work = || {
-        let values = format!("{{hello(name:{}{})}}", "[".repeat(98), "]".repeat(98));
+        let values = format!("{{hello(unknown:{}{})}}", "[".repeat(98), "]".repeat(98));
         assert!(check(&values).is_ok());
         let selections = "{free".repeat(100) + &"}".repeat(100);
         assert!(check(&selections).is_err());
@@ -83,10 +89,50 @@ fn brackets_in_strings_and_comments_do_not_count_and_wrong_closers_do() {
 
 #[test]
 fn texts_on_which_the_parser_would_panic_are_refused() {
-    for escape in [r"\ud800", r"\uDFFF", r"\u12", r"\u{1F600}", r"\x", "\\"] {
+    for escape in [
+        r"\ud800",
+        r"\uDFFF",
+        r"\u12",
+        r"\x",
+        "\\",
+        r"\u{}",
+        r"\u{110000}",
+        r"\u{d83d}\u{de00}",
+        r"\ud83d\u{de00}",
+        r"\u{d83d}\ude00",
+        r"\ude00\ud83d",
+        r"\ud83dx",
+        r"\ud83d\ud83d",
+        r"\u{1F600",
+        r"\u{ 1}",
+        r"\u{fffffffff}",
+    ] {
         assert_eq!(code(&format!("{{hello(name:\"{escape}\")}}")), Code::ParseFailed, "{escape}");
     }
+    for escape in [r"\u0000", r"\u{0}", r"\u{000000000}", "\0"] {
+        assert_eq!(code(&format!("{{hello(name:\"{escape}\")}}")), Code::BadInput, "{escape}");
+    }
     assert!(check(r#"{hello(name:"é\né\"")}"#).is_ok());
+}
+
+#[test]
+fn characters_may_be_escaped_in_every_way() {
+    let read = |literal: &str| {
+        let checked = check(&format!("{{hello(name:{literal}, times:\"\\u{{1f600}}\") # \\u{{41}}\n}}")).unwrap();
+        let operation = checked.document.operations.iter().next().unwrap().1;
+        let Selection::Field(field) = &operation.node.selection_set.node.items[0].node else { panic!("no field") };
+        assert_eq!(field.node.get_argument("times").unwrap().node.to_string(), "\"😀\"");
+        field.node.get_argument("name").unwrap().node.clone().into_const().unwrap()
+    };
+    for (literal, text) in [
+        (r#""a\u{1F600}b\uD83D\uDE00c\u00e9""#, "a😀b😀cé"),
+        (r#""é\u{22}\u{5C}\u{a}\u{0000041}é""#, "é\"\\\nAé"),
+        (r#""\\u{1F600} \\uD83D""#, r"\u{1F600} \uD83D"),
+        (r#""\u{10FFFF}""#, "\u{10FFFF}"),
+        (r#""""\u{1F600} \uD83D\uDE00 \u0041""""#, r"\u{1F600} \uD83D\uDE00 \u0041"),
+    ] {
+        assert_eq!(read(literal), Value::String(text.to_owned()), "{literal}");
+    }
 }
 
 #[test]
@@ -190,10 +236,9 @@ fn cost_saturates_instead_of_wrapping() {
     let huge = "events(first:2147483647){nodes{rsvps(first:2147483647){nodes{rsvps(first:2147483647){nodes{id}}}}}}";
     assert_eq!(code(&format!("{{{huge}}}")), Code::TooComplex);
     let limits = Limits { max_page_size: u64::MAX, max_cost: u64::MAX - 1, ..Limits::default() };
-    let unclamped = Guard::new(SDL, limits).unwrap();
+    let unclamped = Guard::new(SDL, &[], limits).unwrap();
     let fine = unclamped.check("{hello}", None, &Variables::default());
     assert!(fine.is_ok());
-    let huge = huge.replace("2147483647", "18446744073709551615");
     assert_eq!(
         unclamped.check(&format!("{{{huge}}}"), None, &Variables::default()).unwrap_err().code,
         Code::TooComplex
@@ -343,7 +388,7 @@ proptest! {
         let (a, b) = (a.replace("...a", "id"), b.replace("...a", "id").replace("...b", "id"));
         let limits = Limits { max_cost: u64::MAX, max_depth: 1_000, max_levels: 1_000, max_aliases: 100_000,
             max_root_fields: 100_000, max_selections: u64::MAX, max_tokens: usize::MAX, ..Limits::default() };
-        let guard = Guard::new(SDL, limits).unwrap();
+        let guard = Guard::new(SDL, &[], limits).unwrap();
         let none = Variables::default();
         let with_fragments = format!("{{{text}}} fragment a on Query{{{a}}} fragment b on Query{{{b}}}");
         let once = guard.check(&with_fragments, None, &none);

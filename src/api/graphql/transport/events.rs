@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::{Endpoint, Place, accept::Media, http, reply, run::Prepared};
+use super::{Endpoint, Place, accept::Media, answer::refused, reply, run::Prepared};
 use crate::api::graphql::guard::{Code, Refusal};
 
 /// A comment, which clients skip.
@@ -30,7 +30,7 @@ const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata:\n\n");
 pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared) -> HttpResponse {
     let Some(place) = Place::take(&endpoint) else {
         let refusal = Refusal::new(Code::Unavailable, "too many open streams");
-        return http::refused(StatusCode::SERVICE_UNAVAILABLE, Media::Json, refusal);
+        return refused(StatusCode::SERVICE_UNAVAILABLE, Media::Json, refusal);
     };
     let (queue, mut frames) = mpsc::channel(endpoint.inner.settings.send_queue);
     tokio::spawn(async move {

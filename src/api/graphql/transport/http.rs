@@ -1,11 +1,11 @@
 //! GraphQL over HTTP, as the specification of that name has it.
 
-use async_graphql::{Executor, Response, parser::types::OperationType};
+use async_graphql::{Executor, parser::types::OperationType};
 use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
-    response::{IntoResponse, Response as HttpResponse},
+    response::Response as HttpResponse,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -13,9 +13,10 @@ use futures_util::StreamExt as _;
 use super::{
     Endpoint, RequestInfo, Transport,
     accept::{Media, negotiate},
+    answer::refused,
     events,
     parameters::Parameters,
-    reply, socket,
+    socket,
 };
 use crate::api::graphql::guard::{Code, Refusal};
 
@@ -85,43 +86,6 @@ impl<E: Executor> Endpoint<E> {
         })?;
         Parameters::from_body(&body, limits).map_err(malformed)
     }
-
-    /// An answer with the status that its media type asks for.
-    fn answer(&self, media: Media, response: &Response) -> HttpResponse {
-        let draft = self.inner.settings.draft_statuses && media == Media::Response;
-        let partial = StatusCode::from_u16(294).unwrap_or(StatusCode::OK);
-        let status = match reply::label(response) {
-            _ if !reply::is_request_error(response) => {
-                if draft && !response.errors.is_empty() {
-                    partial
-                } else {
-                    StatusCode::OK
-                }
-            }
-            "INTERNAL" => StatusCode::INTERNAL_SERVER_ERROR,
-            _ if media == Media::Json => StatusCode::OK,
-            "GRAPHQL_PARSE_FAILED" => StatusCode::BAD_REQUEST,
-            _ if draft => StatusCode::UNPROCESSABLE_ENTITY,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        write(status, media, response)
-    }
-}
-
-/// A refusal of a request that was not even looked at, or may not run this way.
-pub(super) fn refused(status: StatusCode, media: Media, refusal: Refusal) -> HttpResponse {
-    write(status, media, &reply::refused(refusal))
-}
-
-fn write(status: StatusCode, media: Media, response: &Response) -> HttpResponse {
-    let headers = [
-        (header::CONTENT_TYPE, media.content_type()),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::VARY, HeaderValue::from_static("accept")),
-    ];
-    let mut answer = (status, headers, reply::Body::of(response).json()).into_response();
-    answer.headers_mut().extend(response.http_headers.clone());
-    answer
 }
 
 /// `application/json`, in UTF-8 if it says. Everything else could be sent by a foreign page without asking.

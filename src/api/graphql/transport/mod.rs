@@ -2,11 +2,13 @@
 //!
 //! One [`Endpoint`] serves all three on one path. It promises: a document reaches the library only after the
 //! [guard](super::guard); nothing that a caller sends grows without bound here; a caller that doesn't read is cut off; a
-//! panic ends one operation. It doesn't know the schema's types, who the caller is (see [`Attach`]) or what is cached.
+//! panic ends one operation, and so does its time limit. It doesn't know the schema's types, who the caller is (see [`Attach`]) or what is cached.
 
 mod accept;
+mod answer;
 mod events;
 mod http;
+mod lanes;
 mod origin;
 mod parameters;
 mod reply;
@@ -30,6 +32,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
+use self::lanes::Lanes;
 pub(crate) use self::origin::Origins;
 use super::guard::Guard;
 
@@ -84,6 +87,12 @@ pub(crate) struct Settings {
     pub(crate) max_sockets: usize,
     /// Operations that one socket runs at once.
     pub(crate) socket_operations: usize,
+    /// Places for running queries and mutations; an expensive one takes several.
+    pub(crate) max_operations: usize,
+    /// Time that an operation waits for its place before it is turned away.
+    pub(crate) queue_timeout: Duration,
+    /// Time for the execution of a query or a mutation.
+    pub(crate) operation_timeout: Duration,
     /// Results that wait for one reader before its operations pause.
     pub(crate) send_queue: usize,
     /// Time to `connection_init`.
@@ -104,6 +113,9 @@ impl Default for Settings {
             origins: Origins::default(),
             max_sockets: 10_000,
             socket_operations: 50,
+            max_operations: 64,
+            queue_timeout: Duration::from_secs(1),
+            operation_timeout: Duration::from_secs(30),
             send_queue: 16,
             init_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
@@ -125,6 +137,7 @@ struct Inner<E> {
     attach: Box<dyn Attach>,
     settings: Settings,
     streams: Arc<Semaphore>,
+    lanes: Lanes,
     open: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -146,7 +159,9 @@ impl<E: Executor> Endpoint<E> {
         (shutdown, open): (CancellationToken, TaskTracker),
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
-        Self { inner: Arc::new(Inner { executor, guard, attach: Box::new(attach), settings, streams, open, shutdown }) }
+        let lanes = Lanes::new(settings.max_operations);
+        let attach = Box::new(attach);
+        Self { inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, open, shutdown }) }
     }
 }
 

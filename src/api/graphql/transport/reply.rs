@@ -104,28 +104,17 @@ fn code_of(error: &ServerError) -> Option<&str> {
 
 /// The code of the first error, `OK` where there is none: a metric label, so a code that is not known here is `OTHER`.
 pub(super) fn label(response: &Response) -> &'static str {
-    const CODES: [&str; 20] = [
-        "GRAPHQL_PARSE_FAILED",
-        "GRAPHQL_VALIDATION_FAILED",
-        "QUERY_TOO_DEEP",
-        "QUERY_TOO_COMPLEX",
-        "QUERY_TOO_LARGE",
-        "BAD_USER_INPUT",
-        "OPERATION_NOT_FOUND",
-        "METHOD_NOT_ALLOWED",
-        "NOT_ACCEPTABLE",
-        "UNSUPPORTED_MEDIA_TYPE",
-        "SUBSCRIPTION_NEEDS_STREAM",
-        "FORBIDDEN",
-        "RATE_LIMITED",
-        "SERVICE_UNAVAILABLE",
-        "INTERNAL",
-        "NOT_FOUND",
-        "UPSTREAM_UNAVAILABLE",
-        "UNAUTHENTICATED",
-        "CONFLICT",
-        "CURSOR_EXPIRED",
-    ];
     let Some(error) = response.errors.first() else { return "OK" };
-    code_of(error).and_then(|code| CODES.into_iter().find(|known| *known == code)).unwrap_or("OTHER")
+    code_of(error).and_then(known).map_or("OTHER", Code::as_str)
+}
+
+fn known(code: &str) -> Option<Code> {
+    Code::ALL.iter().copied().find(|known| known.as_str() == code)
+}
+
+/// Why the whole request was refused, where it was.
+pub(super) fn refusal(response: &Response) -> Option<Code> {
+    let error = response.errors.first().filter(|_| is_request_error(response))?;
+    // A code that nobody knows is a mistake of ours.
+    Some(code_of(error).and_then(known).unwrap_or(Code::Internal))
 }

@@ -9,13 +9,15 @@ use async_graphql::{Executor, Request, Response, parser::types::OperationType};
 use axum::http::header;
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use metrics::{counter, gauge, histogram};
+use tokio::time::timeout;
 
 use super::{DURATION, Endpoint, REQUESTS, RequestInfo, SUBSCRIPTIONS, parameters::Parameters, reply};
-use crate::api::graphql::guard::Refusal;
+use crate::api::graphql::guard::{Code, Refusal};
 
 /// An operation that passed the guard.
 pub(super) struct Prepared {
     request: Request,
+    cost: u64,
     pub(super) operation: OperationType,
 }
 
@@ -40,7 +42,7 @@ impl<E: Executor> Endpoint<E> {
             request.extensions = extensions;
             request.data = self.inner.attach.attach(info);
             request.set_parsed_query(checked.document.as_ref().clone());
-            Ok(Prepared { request, operation: checked.operation_type })
+            Ok(Prepared { request, cost: checked.cost, operation: checked.operation_type })
         }));
         let refused = match prepared {
             Ok(Ok(prepared)) => return Ok(prepared),
@@ -51,18 +53,34 @@ impl<E: Executor> Endpoint<E> {
         Err(Box::new(refused))
     }
 
-    /// Runs a query or a mutation.
+    /// Runs a query or a mutation: once there is a place for it, and no longer than its time limit.
     pub(super) async fn execute(&self, prepared: Prepared) -> Response {
         let kind = label(prepared.operation);
-        let started = Instant::now();
-        let run = AssertUnwindSafe(self.inner.executor.execute(prepared.request)).catch_unwind().await;
-        let response = run.map_or_else(|panic| reply::panicked(&*panic), reply::tidy);
-        histogram!(DURATION, "operation_type" => kind).record(started.elapsed());
+        let response = match self.inner.lanes.enter(prepared.cost, self.inner.settings.queue_timeout).await {
+            Some(_place) => self.run(prepared.request, kind).await,
+            None => reply::refused(Refusal::new(Code::Unavailable, "too many operations are running; try again")),
+        };
         count(kind, &response);
         response
     }
 
+    async fn run(&self, request: Request, kind: &'static str) -> Response {
+        let limit = self.inner.settings.operation_timeout;
+        let started = Instant::now();
+        let run = AssertUnwindSafe(self.inner.executor.execute(request)).catch_unwind();
+        let response = match timeout(limit, run).await {
+            Ok(Ok(response)) => reply::tidy(response),
+            Ok(Err(panic)) => reply::panicked(&*panic),
+            Err(_) => reply::refused(Refusal::new(Code::Timeout, format!("stopped after {} s", limit.as_secs_f64()))),
+        };
+        histogram!(DURATION, "operation_type" => kind).record(started.elapsed());
+        response
+    }
+
     /// Starts a subscription. A panic is the last of its events.
+    ///
+    /// Its events need no place: one is executed at a time, when the reader has taken those before, and the number of
+    /// streams is bounded. Turning an event away would lose it, and waiting would hold the change log back.
     pub(super) fn subscribe(&self, prepared: Prepared) -> BoxStream<'static, Response> {
         let mut tally = Tally::start();
         let events = self.inner.executor.execute_stream(prepared.request, None);

@@ -144,7 +144,7 @@ async fn the_status_of_a_repo_is_told_unknown_or_a_failure() {
             Ok(Some(_)) => "status",
             Err(Error::RateLimited { .. }) => "busy",
             Err(Error::Upstream { service: "pds", .. }) => "failure",
-            Err(error) => error.code(),
+            Err(error) => error.code().as_str(),
         };
         assert_eq!(told, outcome, "{status} {body}");
     }

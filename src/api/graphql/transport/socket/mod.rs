@@ -12,14 +12,14 @@ use axum::{
 };
 
 use self::session::Session;
-use super::{Endpoint, Place, RequestInfo, Transport, accept::Media, http};
+use super::{Endpoint, Place, RequestInfo, Transport, accept::Media, answer};
 use crate::api::graphql::guard::{Code, Refusal};
 
 /// Opens a socket, or says why not: foreign origin (403), no subprotocol of ours (400), too many sockets (503).
 ///
 /// A client that names no subprotocol at all is let in to be told so with close code 4406.
 pub(super) async fn upgrade<E: Executor>(endpoint: Endpoint<E>, mut parts: Parts) -> HttpResponse {
-    let refused = |status, code, why| http::refused(status, Media::Json, Refusal::new(code, why));
+    let refused = |status, code, why| answer::refused(status, Media::Json, Refusal::new(code, why));
     if !endpoint.inner.settings.origins.allows(&parts.headers) {
         return refused(StatusCode::FORBIDDEN, Code::Forbidden, "this origin is not allowed");
     }

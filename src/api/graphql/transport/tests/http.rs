@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use super::{Bench, Settings, bench, until};
 use crate::api::graphql::transport::{Endpoint, Origins, PATH, router};
 
-const RESPONSE: &str = "application/graphql-response+json";
+pub(super) const RESPONSE: &str = "application/graphql-response+json";
 const JSON: &str = "application/json";
 
 /// A POST of this body, with the accept header that a test adds.
@@ -28,12 +28,12 @@ fn get(parameters: &[(&str, &str)]) -> Request<Body> {
     Request::get(format!("{PATH}?{query}")).body(Body::empty()).unwrap()
 }
 
-fn with(mut request: Request<Body>, name: HeaderName, value: &str) -> Request<Body> {
+pub(super) fn with(mut request: Request<Body>, name: HeaderName, value: &str) -> Request<Body> {
     request.headers_mut().insert(name, value.parse().unwrap());
     request
 }
 
-fn accepting(request: Request<Body>, media: &str) -> Request<Body> {
+pub(super) fn accepting(request: Request<Body>, media: &str) -> Request<Body> {
     with(request, header::ACCEPT, media)
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn send<E: Executor>(
 }
 
 /// Status and JSON, after the checks that hold for every JSON answer.
-async fn ask(bench: &Bench, request: Request<Body>) -> (u16, Value) {
+pub(super) async fn ask(bench: &Bench, request: Request<Body>) -> (u16, Value) {
     let (status, headers, body) = send(bench.endpoint.clone(), request).await;
     assert_eq!(headers[header::CACHE_CONTROL], "no-store");
     let media = headers[header::CONTENT_TYPE].to_str().unwrap();
@@ -61,7 +61,7 @@ async fn ask(bench: &Bench, request: Request<Body>) -> (u16, Value) {
     (status.as_u16(), body)
 }
 
-fn code(body: &Value) -> &str {
+pub(super) fn code(body: &Value) -> &str {
     body["errors"][0]["extensions"]["code"].as_str().unwrap_or_default()
 }
 
@@ -107,6 +107,9 @@ async fn request_errors_have_no_data() {
         ("{hello(name:{})}", "GRAPHQL_VALIDATION_FAILED"),
         ("{...a} fragment a on Query{...a}", "GRAPHQL_VALIDATION_FAILED"),
         ("query($n:String!){hello(name:$n)}", "BAD_USER_INPUT"),
+        ("{hello(times:2147483648)}", "GRAPHQL_VALIDATION_FAILED"),
+        ("{hello @unknown}", "GRAPHQL_VALIDATION_FAILED"),
+        ("{__typename(a:1)}", "GRAPHQL_VALIDATION_FAILED"),
         ("query A{hello} query B{hello}", "OPERATION_NOT_FOUND"),
         (&format!("{}hello{}", "{query".repeat(20), "}".repeat(20)), "QUERY_TOO_DEEP"),
         (&format!("{{hello(name:{}1{})}}", "[".repeat(2_000), "]".repeat(2_000)), "QUERY_TOO_DEEP"),

@@ -8,6 +8,7 @@
 )]
 
 mod http;
+mod load;
 mod socket;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, Object, Schema, Subscription};
+use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, Object, Schema, Subscription, TypeDirective};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -60,6 +61,31 @@ impl Query {
     fn query(&self) -> Query {
         Query
     }
+
+    /// Waits until the test says so.
+    async fn slow(&self, context: &Context<'_>) -> bool {
+        let gate = context.data_unchecked::<Gate>();
+        gate.waiting.fetch_add(1, Ordering::SeqCst);
+        gate.open.cancelled().await;
+        true
+    }
+
+    /// The same, at a price.
+    #[graphql(directive = cost::apply(3_000))]
+    async fn dear(&self, context: &Context<'_>) -> bool {
+        self.slow(context).await.unwrap_or_default()
+    }
+}
+
+/// As the one of the schema.
+#[TypeDirective(location = "FieldDefinition")]
+fn cost(weight: i32) {}
+
+/// Holds fields back.
+#[derive(Clone, Default)]
+struct Gate {
+    waiting: Arc<AtomicUsize>,
+    open: CancellationToken,
 }
 
 #[derive(Clone, Default)]
@@ -129,6 +155,7 @@ struct Bench {
     endpoint: Endpoint<TestSchema>,
     writes: Writes,
     alive: Alive,
+    gate: Gate,
     shutdown: CancellationToken,
 }
 
@@ -151,12 +178,15 @@ impl Attach for Doorkeeper {
 
 fn bench(settings: Settings) -> Bench {
     let (writes, alive, shutdown) = (Writes::default(), Alive::default(), CancellationToken::new());
-    let schema = Schema::build(Query, Mutation(writes.clone()), Subscriptions(alive.clone())).finish();
-    let guard = Guard::new(&schema.sdl(), Limits::default()).unwrap();
+    let gate = Gate::default();
+    let schema =
+        Schema::build(Query, Mutation(writes.clone()), Subscriptions(alive.clone())).data(gate.clone()).finish();
+    let guard = Guard::new(&schema.sdl(), &[], Limits::default()).unwrap();
     Bench {
         endpoint: Endpoint::new(schema, guard, Doorkeeper, settings, (shutdown.clone(), TaskTracker::new())),
         writes,
         alive,
+        gate,
         shutdown,
     }
 }
@@ -182,7 +212,7 @@ async fn a_closure_attaches() {
         }
     }
     let schema = Schema::new(Root, EmptyMutation, async_graphql::EmptySubscription);
-    let guard = Guard::new(&schema.sdl(), Limits::default()).unwrap();
+    let guard = Guard::new(&schema.sdl(), &[], Limits::default()).unwrap();
     let attach = |_: &RequestInfo| {
         let mut data = Data::default();
         data.insert(42_u32);

@@ -13,11 +13,11 @@ use tokio_tungstenite::{
 use super::{Bench, Settings, bench, until};
 use crate::api::graphql::transport::{PATH, router};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 const PROTOCOL: Option<&str> = Some("graphql-transport-ws");
 
-async fn serve(bench: &Bench) -> SocketAddr {
+pub(super) async fn serve(bench: &Bench) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = router(bench.endpoint.clone());
@@ -35,12 +35,12 @@ async fn open(address: SocketAddr, protocol: Option<&str>, origin: Option<&str>)
     Ok(connect_async(request).await?.0)
 }
 
-async fn say(socket: &mut Socket, message: Value) {
+pub(super) async fn say(socket: &mut Socket, message: Value) {
     socket.send(Message::text(message.to_string())).await.unwrap();
 }
 
 /// The next message of the protocol.
-async fn hear(socket: &mut Socket) -> Value {
+pub(super) async fn hear(socket: &mut Socket) -> Value {
     let wait = async {
         loop {
             match socket.next().await.unwrap().unwrap() {
@@ -66,14 +66,14 @@ async fn closed(socket: &mut Socket) -> u16 {
 }
 
 /// A socket that was admitted.
-async fn ready(address: SocketAddr) -> Socket {
+pub(super) async fn ready(address: SocketAddr) -> Socket {
     let mut socket = open(address, PROTOCOL, None).await.unwrap();
     say(&mut socket, json!({"type": "connection_init"})).await;
     assert_eq!(hear(&mut socket).await, json!({"type": "connection_ack"}));
     socket
 }
 
-fn subscribe(id: &str, query: &str) -> Value {
+pub(super) fn subscribe(id: &str, query: &str) -> Value {
     json!({"id": id, "type": "subscribe", "payload": {"query": query}})
 }
 
