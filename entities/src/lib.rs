@@ -1,7 +1,7 @@
 //! The tables, as SeaORM entities, and the closed sets that their columns hold. No rule lives here.
 //!
 //! Platform tables have no tenant: [`tenant`], [`identity`], [`source_record`], [`stream_cursor`], [`queue_message`],
-//! [`ingest_failure`]. Tables of a tenant carry `tenant_id`: [`user`], [`event`], [`event_attendee`], [`change`].
+//! [`ingest_failure`], [`kv_entry`], [`kv_lock`], [`kv_fence`]. Tables of a tenant carry `tenant_id`: [`user`], [`event`], [`event_attendee`], [`change`].
 //! All instants are UTC in whole microseconds.
 
 pub mod change;
@@ -9,6 +9,9 @@ pub mod event;
 pub mod event_attendee;
 pub mod identity;
 pub mod ingest_failure;
+pub mod kv_entry;
+pub mod kv_fence;
+pub mod kv_lock;
 pub mod location;
 pub mod queue_message;
 pub mod sets;

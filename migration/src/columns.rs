@@ -17,6 +17,11 @@ pub(crate) fn text_null(name: impl IntoIden) -> ColumnDef {
     ColumnDef::new(name).text().null().take()
 }
 
+/// Bytes of any number.
+pub(crate) fn bytes(name: impl IntoIden) -> ColumnDef {
+    ColumnDef::new(name).blob().not_null().take()
+}
+
 /// UTC instant in microseconds.
 pub(crate) fn instant(name: impl IntoIden) -> ColumnDef {
     ColumnDef::new(name).timestamp_with_time_zone().not_null().take()

@@ -10,6 +10,7 @@ mod columns;
 mod m20261122_000001_create_platform;
 mod m20261122_000002_create_events;
 mod m20261122_000003_seed_statistics;
+mod m20261122_000004_create_kv;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000001_create_platform::Migration),
             Box::new(m20261122_000002_create_events::Migration),
             Box::new(m20261122_000003_seed_statistics::Migration),
+            Box::new(m20261122_000004_create_kv::Migration),
         ]
     }
 }

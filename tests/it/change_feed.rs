@@ -17,7 +17,10 @@ use gateway::{
         tenant::Tenant,
     },
     error::{Error, Result},
-    infra::db::{Db, lock},
+    infra::{
+        db::{Db, lock},
+        kv::Bell,
+    },
 };
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DbBackend};
 use tokio::sync::watch;
@@ -238,7 +241,7 @@ impl Drop for Running {
 }
 
 fn running(db: Db, tenant: Tenant, poll_milliseconds: u64, retain: usize) -> Running {
-    let feed = Feed::new(db, tenant, FeedSettings { poll: Duration::from_millis(poll_milliseconds), retain });
+    let feed = Feed::new(db, tenant, Bell::within_process(), FeedSettings { poll: Duration::from_millis(poll_milliseconds), retain });
     let shutdown = CancellationToken::new();
     tokio::spawn(feed.clone().run(shutdown.clone()));
     Running { feed, shutdown }

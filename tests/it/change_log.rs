@@ -17,6 +17,7 @@ use gateway::{
         tenant::Tenant,
     },
     error::Error,
+    infra::kv::Bell,
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, QueryOrder};
@@ -78,7 +79,7 @@ async fn a_cursor_expires_exactly_when_changes_after_it_are_deleted() {
         let next = commit(&test.db, rows(tenant, 1)).await.unwrap();
         assert_eq!(ids(page(db, tenant, Some(end.end), &everything, 100).await.unwrap()), next);
 
-        let feed = Feed::new(test.db.clone(), tenant, FeedSettings::default());
+        let feed = Feed::new(test.db.clone(), tenant, Bell::within_process(), FeedSettings::default());
         let refused = feed.subscribe(everything.clone(), Some(cursors[0])).await;
         assert_eq!(refused.err().unwrap().reason(), "CURSOR_EXPIRED");
         let ahead = page(db, tenant, None, &everything, 100).await.unwrap().end;

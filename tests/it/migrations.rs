@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use entities::{
-    change, event, event_attendee, identity, ingest_failure, queue_message, source_record, stream_cursor, tenant, user,
+    change, event, event_attendee, identity, ingest_failure, kv_entry, kv_fence, kv_lock, queue_message, source_record,
+    stream_cursor, tenant, user,
 };
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
@@ -25,6 +26,9 @@ macro_rules! every_entity {
             event_attendee,
             identity,
             ingest_failure,
+            kv_entry,
+            kv_fence,
+            kv_lock,
             queue_message,
             source_record,
             stream_cursor,
@@ -93,6 +97,7 @@ fn columns<E: EntityTrait>(backend: DbBackend) -> BTreeMap<String, Column> {
             (ColumnType::TimestampWithTimeZone | ColumnType::Timestamp | ColumnType::DateTime, _) => "instant",
             (ColumnType::Json | ColumnType::JsonBinary, _) => "json",
             (ColumnType::Text | ColumnType::String(_), _) => "text",
+            (ColumnType::Blob | ColumnType::Binary(_) | ColumnType::VarBinary(_), _) => "bytes",
             (other, _) => panic!("{other:?} is not known here"),
         };
         (column.as_str().to_owned(), (definition.is_null(), kind))
@@ -122,6 +127,7 @@ async fn tables(db: &DatabaseConnection) -> BTreeMap<String, BTreeMap<String, Co
             "boolean" => "flag",
             "double precision" | "double" | "real" => "double",
             "timestamp with time zone" | "timestamp_with_timezone_text" => "instant",
+            "bytea" | "blob" => "bytes",
             "jsonb" | "jsonb_text" | "json_text" => "json",
             "text" | "varchar" | "character varying" => "text",
             other => panic!("{other} is not known here"),

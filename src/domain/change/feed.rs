@@ -1,10 +1,10 @@
 //! The live end of the log: one tail for each process, any number of subscribers.
 //!
-//! The tail reads new rows when it hears the doorbell or when the poll interval is over, loads the events of a batch with
-//! one statement, and fans out through a ring in memory. Every item in the ring says which position it follows on, so a
-//! subscriber can tell a gap from a quiet time: whenever the ring does not go on where the subscriber stands (it was too
-//! slow, the tail slept, it has only just resumed) it reads the log until it has caught up. Nothing is lost to slowness
-//! and nobody is waited for.
+//! The tail reads new rows when it hears the doorbell or when the poll interval is over (which is longer while the bell
+//! brings the rings of other processes too), loads the events of a batch with one statement, and fans out through a ring
+//! in memory. Every item in the ring says which position it follows on, so a subscriber can tell a gap from a quiet time:
+//! whenever the ring does not go on where the subscriber stands (it was too slow, the tail slept, it has only just
+//! resumed) it reads the log until it has caught up. Nothing is lost to slowness and nobody is waited for.
 //!
 //! Invariant: a subscriber that stands at position *p* has been handed every change up to *p* that its filter wants.
 
@@ -22,11 +22,15 @@ use super::{Change, Cursor, Filter, log};
 use crate::{
     domain::tenant::Tenant,
     error::{Error, Result},
-    infra::db::Db,
+    infra::{db::Db, kv::Bell},
+    telemetry::Outage,
 };
 
 /// How many rows the tail, or a subscriber that catches up, reads at once.
 const BATCH: u64 = 500;
+
+/// How many poll intervals the tail waits while it hears every process ring: then it looks only because rings can be lost.
+const PATIENCE: u32 = 8;
 
 /// Longest pause between two tries while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -55,7 +59,9 @@ struct Shared {
     db: Db,
     tenant: Tenant,
     poll: Duration,
-    doorbell: Notify,
+    bell: Bell,
+    /// Wakes the tail for reasons of this process.
+    wake: Notify,
     ring: broadcast::Sender<Step>,
     ended: CancellationToken,
 }
@@ -72,16 +78,18 @@ struct Step {
 }
 
 impl Feed {
-    /// A feed that is silent until it [runs](Self::run).
-    pub fn new(db: Db, tenant: Tenant, settings: FeedSettings) -> Self {
+    /// A feed that is silent until it [runs](Self::run). The bell tells of commits, those of other processes included when
+    /// it reaches them.
+    pub fn new(db: Db, tenant: Tenant, bell: Bell, settings: FeedSettings) -> Self {
         let (ring, _) = broadcast::channel(settings.retain.max(1));
-        let (doorbell, ended) = (Notify::new(), CancellationToken::new());
-        Self(Arc::new(Shared { db, tenant, poll: settings.poll, doorbell, ring, ended }))
+        let (wake, ended) = (Notify::new(), CancellationToken::new());
+        Self(Arc::new(Shared { db, tenant, poll: settings.poll, bell, wake, ring, ended }))
     }
 
-    /// Wakes the tail. To be called after each commit of changes in this process; forgetting it costs one poll interval.
+    /// Wakes the tails of all processes that hear the bell. To be called after each commit of changes; forgetting it costs
+    /// one poll interval.
     pub fn ring(&self) {
-        self.0.doorbell.notify_one();
+        self.0.bell.ring();
     }
 
     /// Follows the log until `shutdown` is cancelled; then every subscription ends with an error that says so. While the
@@ -89,11 +97,19 @@ impl Feed {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut position = None;
         let mut failures = 0;
+        let mut outage = Outage::default();
+        let mut listener = self.0.bell.listen();
         loop {
-            // After failures the doorbell is not heard: the pause is what spares the database.
-            let wait = tokio::time::timeout(pause(self.0.poll, failures), async {
-                if failures == 0 { self.0.doorbell.notified().await } else { std::future::pending().await }
-            });
+            let poll = if self.0.bell.is_joined() { self.0.poll * PATIENCE } else { self.0.poll };
+            let woken = async {
+                tokio::select! {
+                    // After failures the doorbell is not heard: the pause is what spares the database.
+                    () = listener.rung(), if failures == 0 => {}
+                    () = self.0.wake.notified(), if failures == 0 => {}
+                    () = std::future::pending() => {}
+                }
+            };
+            let wait = tokio::time::timeout(pause(if failures == 0 { poll } else { self.0.poll }, failures), woken);
             if shutdown.run_until_cancelled(wait).await.is_none() {
                 break;
             }
@@ -102,12 +118,14 @@ impl Feed {
                 Some(Ok(())) if failures == 0 => {}
                 Some(Ok(())) => {
                     failures = 0;
-                    info!("the change log is followed again");
+                    if outage.works() {
+                        info!("the change log is followed again");
+                    }
                 }
                 Some(Err(error)) => {
                     failures += 1;
                     metrics::counter!("gateway_feed_failures_total").increment(1);
-                    if failures == 1 {
+                    if outage.fails() {
                         warn!(error = error.chain(), "the change log cannot be followed; trying again");
                     }
                 }
@@ -147,7 +165,7 @@ impl Feed {
             subscription.read().await?;
         }
         // The tail may sleep for want of subscribers.
-        self.ring();
+        self.0.wake.notify_one();
         Ok(stream::unfold(subscription, |mut subscription| async move {
             let item = subscription.next().await?;
             Some((item, subscription))
