@@ -4,18 +4,22 @@ use std::{
     collections::BTreeSet,
     io::{IsTerminal, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use gateway::{
     api::graphql,
     app::{self, App},
     config::{self, Config},
     domain::ingest::{Outcome, failure},
     error::{Error, Result},
-    infra::clock::Clock,
+    infra::{clock::Clock, db::Db},
     roles::{Role, replay, serve},
     telemetry,
 };
@@ -70,8 +74,8 @@ enum Command {
 
 #[derive(Debug, Default, Args)]
 struct Serve {
-    /// serve: which parts run in this process, by default all: api, firehose, process, sweep
-    #[arg(long, global = true, value_name = "ROLES", value_delimiter = ',')]
+    /// serve: which parts run in this process, separated by commas [default: all]
+    #[arg(long, global = true, value_name = "ROLES", value_delimiter = ',', value_parser = role())]
     roles: Vec<Role>,
     /// serve: address to listen on [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDRESS")]
@@ -122,22 +126,38 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             telemetry::logs(&config.log)?;
             let metrics = telemetry::metrics()?;
             let app = App::open(config, Clock::system()).await?;
-            serve::run(app, &roles, metrics).await?;
+            let db = app.db.clone();
+            let served = serve::run(app, &roles, metrics).await;
+            close(&db).await;
+            served?;
         }
         Command::Migrate => {
             let config = configured(&Serve::default())?;
             telemetry::logs(&config.log)?;
-            app::connect(&config).await?.migrate().await?;
+            let db = app::connect(&config).await?;
+            let migrated = db.migrate().await;
+            close(&db).await;
+            migrated?;
         }
         Command::Schema => print(&graphql::sdl())?,
         Command::Config => print(config::DEFAULT)?,
         Command::Replay { file } => {
-            let app = open(configured(&Serve::default())?).await?;
-            print(&format!("{}\n", read(&app, &file).await?))?;
+            let config = configured(&Serve::default())?;
+            // Before the database is touched: a name that was mistyped changes nothing.
+            let input = Input::open(&file).await?;
+            let app = open(config).await?;
+            let summary = read(&app, input).await;
+            close(&app.db).await;
+            print(&format!("{}\n", summary?))?;
         }
         Command::Failures(command) => return failures(configured(&Serve::default())?, command).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A parser that knows the names, and so the nearest one.
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|name| name.parse::<Role>())
 }
 
 fn flags_of(serve: &Serve) -> Table {
@@ -150,29 +170,49 @@ async fn open(config: Config) -> Result<App> {
     App::open(config, Clock::system()).await
 }
 
-async fn read(app: &App, file: &PathBuf) -> Result<replay::Summary> {
-    let (input, bytes): (Box<dyn AsyncBufRead + Unpin>, u64) = if file.as_os_str() == "-" {
-        (Box::new(BufReader::new(tokio::io::stdin())), 0)
-    } else {
-        let opened = tokio::fs::File::open(file).await.map_err(|error| unreadable(file, &error))?;
-        let bytes = opened.metadata().await.map_err(|error| unreadable(file, &error))?.len();
-        (Box::new(BufReader::with_capacity(1 << 20, opened)), bytes)
-    };
-    let bar = match (std::io::stderr().is_terminal(), bytes) {
+/// Ends the connections, so that a SQLite file stands alone. What holds one for longer is cut off with the process.
+async fn close(db: &Db) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    if tokio::time::timeout(PATIENCE, db.close()).await.is_err() {
+        tracing::warn!("the database is still in use; leaving without closing it");
+    }
+}
+
+/// What a replay reads.
+struct Input {
+    lines: Box<dyn AsyncBufRead + Unpin>,
+    /// Nought when nobody knows.
+    bytes: u64,
+}
+
+impl Input {
+    async fn open(file: &Path) -> Result<Self> {
+        if file.as_os_str() == "-" {
+            return Ok(Self { lines: Box::new(BufReader::new(tokio::io::stdin())), bytes: 0 });
+        }
+        let unreadable =
+            |error: std::io::Error| Error::invalid("file", "FILE_UNREADABLE", format!("{}: {error}", file.display()));
+        let opened = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        let metadata = opened.metadata().await.map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+        }
+        Ok(Self { lines: Box::new(BufReader::with_capacity(1 << 20, opened)), bytes: metadata.len() })
+    }
+}
+
+async fn read(app: &App, input: Input) -> Result<replay::Summary> {
+    let bar = match (std::io::stderr().is_terminal(), input.bytes) {
         (false, _) => ProgressBar::hidden(),
         (true, 0) => ProgressBar::new_spinner(),
-        (true, _) => ProgressBar::new(bytes),
+        (true, bytes) => ProgressBar::new(bytes),
     };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
         bar.set_style(style);
     }
-    let summary = replay::run(app, input, |bytes| bar.inc(bytes)).await;
+    let summary = replay::run(app, input.lines, |bytes| bar.inc(bytes)).await;
     bar.finish_and_clear();
     summary
-}
-
-fn unreadable(file: &std::path::Path, error: &std::io::Error) -> Error {
-    Error::invalid("file", "FILE_UNREADABLE", format!("{}: {error}", file.display()))
 }
 
 async fn failures(config: Config, command: Failures) -> Result<ExitCode> {
@@ -182,16 +222,34 @@ async fn failures(config: Config, command: Failures) -> Result<ExitCode> {
     if !is_choice && !matches!(command, Failures::List(_)) {
         return Err(Error::invalid("choice", "NOTHING_CHOSEN", "name ids, --code, --did, or --all"));
     }
-    let limit = chosen.limit.unwrap_or(i64::MAX.unsigned_abs());
     let app = open(config).await?;
-    let parked = failure::list(&app, &selection, limit).await?;
+    let outcome = act(&app, &command, &selection, chosen.limit).await;
+    close(&app.db).await;
+    outcome
+}
+
+/// Exits with 1 when one of the ids is not parked, else with 2 when one that was retried still is.
+async fn act(app: &App, command: &Failures, selection: &failure::Selection, limit: Option<u64>) -> Result<ExitCode> {
+    let limit = limit.unwrap_or(i64::MAX.unsigned_abs());
+    let mut wanted: BTreeSet<i64> = selection.ids.iter().copied().collect();
+    // Of the ids all are looked for, so that those which are not there can be told from those beyond the limit.
+    let most = if wanted.is_empty() { limit } else { i64::MAX.unsigned_abs() };
+    let mut parked = failure::list(app, selection, most).await?;
+    for row in &parked {
+        wanted.remove(&row.id);
+    }
+    let missing: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    if parked.is_empty() && !missing.is_empty() {
+        return Err(Error::NotFound { what: "parked message", key: missing.join(", ") });
+    }
+    parked.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut still_parked = 0_usize;
     for row in &parked {
         match command {
             Failures::List(_) => print(&format!("{}\n", line(row)))?,
-            Failures::Discard(_) => failure::discard(&app, row).await?,
+            Failures::Discard(_) => failure::discard(app, row).await?,
             Failures::Retry(_) => {
-                if let Outcome::Parked(parked) = failure::retry(&app, row).await? {
+                if let Outcome::Parked(parked) = failure::retry(app, row).await? {
                     still_parked += 1;
                     eprintln!("{} {} {}", row.id, parked.code, parked.why);
                 }
@@ -204,6 +262,10 @@ async fn failures(config: Config, command: Failures) -> Result<ExitCode> {
         Failures::Retry(_) => {
             print(&format!("resolved {}\nparked {still_parked}\n", parked.len() - still_parked))?;
         }
+    }
+    if !missing.is_empty() {
+        eprintln!("openmeet-gateway: failed to find {} of the messages: {}", missing.len(), missing.join(", "));
+        return Ok(ExitCode::FAILURE);
     }
     Ok(if still_parked > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }

@@ -22,7 +22,9 @@ use std::{
 use serde::Deserialize;
 use toml::Table;
 
-pub use self::sections::{Database, Graphql, Http, Identity, Ingest, Log, LogFormat, Network, Start, Streams};
+pub use self::sections::{
+    Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, Queue, Start, Streams,
+};
 use crate::error::{Error, Result};
 
 /// The embedded defaults: every key, explained.
@@ -39,6 +41,10 @@ const FILE_NAME: &str = "gateway.toml";
 pub struct Config {
     /// Where everything is kept.
     pub database: Database,
+    /// Where locks, rates and cached answers are.
+    pub kv: KeyValue,
+    /// What stands between reading and processing.
+    pub queue: Queue,
     /// The HTTP server.
     pub http: Http,
     /// Limits of the GraphQL API.
@@ -87,7 +93,7 @@ pub fn from_process(path: Option<&Path>, flags: Table) -> Result<Config> {
 
 /// The configuration that the defaults, a file, environment variables and flags make, the later over the earlier.
 ///
-/// Of the variables, those named `DATABASE_URL` or `GATEWAY_…` count. Pure: reads nothing but its arguments.
+/// Of the variables, those named `AMQP_URL`, `DATABASE_URL`, `REDIS_URL` or `GATEWAY_…` count. Pure: reads nothing but its arguments.
 ///
 /// Errors: [`Error::Invalid`] with the code `CONFIG_UNKNOWN` for an unknown key, `CONFIG_INVALID` for a value of the
 /// wrong kind or out of its range, `CONFIG_UNREADABLE` for a file that is not TOML.

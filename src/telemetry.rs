@@ -1,7 +1,11 @@
 //! What the process says about itself: log lines, panics among them, and metrics.
 //!
-//! Logs go to standard error; standard output belongs to the commands. Metrics are described where they are counted
-//! and rendered by the `/metrics` door from the handle that [`metrics()`] returns.
+//! Logs go to standard error; standard output belongs to the commands. Metrics are described in
+//! `src/telemetry/descriptions.rs`, those of GraphQL at its door, and rendered by the `/metrics` door from the handle
+//! that [`metrics()`] returns.
+
+mod descriptions;
+mod outage;
 
 use std::{
     io::{self, IsTerminal},
@@ -13,6 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
+pub use self::{descriptions::describe, outage::Outage};
 use crate::{
     config::{Log, LogFormat},
     error::{Error, Result},
@@ -44,15 +49,17 @@ pub fn logs(log: &Log) -> Result<()> {
     Ok(())
 }
 
-/// Starts counting metrics; the handle renders them. Once a process: a second call is an [`Error::Bug`].
+/// Starts counting metrics, described; the handle renders them. Once a process: a second call is an [`Error::Bug`].
 ///
 /// [`keep_up`] has to run beside it, or histograms grow until the next rendering.
 pub fn metrics() -> Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .map_err(Error::bug)?
         .install_recorder()
-        .map_err(Error::bug)
+        .map_err(Error::bug)?;
+    describe();
+    Ok(handle)
 }
 
 /// Keeps the recorder's buffers small until it is told to stop.

@@ -9,7 +9,9 @@ use super::{Config, DEFAULT, File};
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "GATEWAY_";
-const DATABASE_URL: &str = "DATABASE_URL";
+/// Variables by the names that platforms give them, with section and key.
+const KNOWN_ELSEWHERE: [(&str, &str, &str); 3] =
+    [("AMQP_URL", "queue", "url"), ("DATABASE_URL", "database", "url"), ("REDIS_URL", "kv", "url")];
 
 /// Variables with our prefix that are no keys: the file's name, and what Kubernetes and Docker set in every container
 /// beside a service that is called "gateway" (GATEWAY_PORT_8080_TCP_ADDR and the like).
@@ -22,7 +24,7 @@ fn is_no_key(name: &str) -> bool {
 
 /// Whether an environment variable is read at all.
 pub(super) fn concerns_us(name: &str) -> bool {
-    name == DATABASE_URL || name.starts_with(PREFIX)
+    name.starts_with(PREFIX) || KNOWN_ELSEWHERE.iter().any(|(known, ..)| *known == name)
 }
 
 /// The settings so far: always complete and valid.
@@ -86,8 +88,9 @@ impl Layers {
             }
             let place = format!("environment variable {name}");
             let known = self.keys();
-            let key = if name == DATABASE_URL {
-                Key { section: "database".to_owned(), name: "url".to_owned() }
+            let elsewhere = KNOWN_ELSEWHERE.iter().find(|(known, ..)| *known == name);
+            let key = if let Some((_, section, key)) = elsewhere {
+                Key { section: (*section).to_owned(), name: (*key).to_owned() }
             } else {
                 let found = known.iter().find(|key| key.variable() == name);
                 let names = known.iter().map(Key::variable).chain([super::FILE_VARIABLE.to_owned()]);
@@ -206,12 +209,26 @@ fn kind_found(value: &Value) -> &'static str {
 }
 
 fn unknown(place: &str, name: &str, known: impl IntoIterator<Item = String>) -> Error {
-    // a key without its section is as near to the key as to the whole
-    let distance = |known: &str| {
-        let key = known.rsplit_once('.').map_or(known, |(_, key)| key);
-        strsim::damerau_levenshtein(name, known).min(strsim::damerau_levenshtein(name, key))
+    let is_roles = name.trim_start_matches(PREFIX).eq_ignore_ascii_case("roles");
+    let why = match nearest(name, known) {
+        _ if is_roles => "unknown; which roles a process runs is said by the flag --roles".to_owned(),
+        Some(nearest) => format!("unknown; did you mean {nearest}?"),
+        None => "unknown; `openmeet-gateway config` prints every key".to_owned(),
     };
-    let nearest = known.into_iter().min_by_key(|known| distance(known));
-    let why = nearest.map_or("unknown".to_owned(), |nearest| format!("unknown; did you mean {nearest}?"));
     Error::invalid(place.to_owned(), "CONFIG_UNKNOWN", why)
+}
+
+/// The known name that somebody may have meant who wrote this one. A name that differs in more than a third of its
+/// letters would only mislead.
+fn nearest(name: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
+    let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_ascii_lowercase();
+    let wanted = bare(name);
+    let distance = |known: &str| {
+        let known = bare(known);
+        // a key without its section is as near to the key as to the whole
+        let key = known.rsplit_once("__").or_else(|| known.rsplit_once('.')).map_or(&*known, |(_, key)| key);
+        strsim::damerau_levenshtein(&wanted, &known).min(strsim::damerau_levenshtein(&wanted, key))
+    };
+    let (distance, nearest) = known.into_iter().map(|known| (distance(&known), known)).min()?;
+    (distance * 3 <= wanted.chars().count()).then_some(nearest)
 }

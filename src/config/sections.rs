@@ -27,6 +27,32 @@ pub struct Database {
     pub migrate: bool,
 }
 
+/// Where locks, rates and cached answers are.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyValue {
+    /// `redis:` or `rediss:` URL, may hold a password; none: the embedded store.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub url: Option<String>,
+    /// What every key begins with.
+    pub namespace: String,
+}
+
+/// What stands between reading and processing.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// `amqp:` or `amqps:` URL; may hold a password. None: a table of the database.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub url: Option<String>,
+    /// Beginning of all names in the broker.
+    pub prefix: String,
+    /// Partitions of the keys.
+    pub partitions: u16,
+    /// Most messages held at once.
+    pub prefetch: u16,
+}
+
 /// The HTTP server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +63,10 @@ pub struct Http {
     pub allowed_origins: Vec<String>,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
+    /// Most open connections, sockets left out.
+    pub max_connections: usize,
+    /// See [`Http::header_timeout`].
+    pub header_timeout_seconds: u64,
     /// See [`Http::shutdown_grace`].
     pub shutdown_grace_seconds: u64,
 }
@@ -65,6 +95,10 @@ pub struct Graphql {
     pub socket_operations: usize,
     /// Most open WebSockets.
     pub max_sockets: usize,
+    /// Most places for running queries.
+    pub max_operations: usize,
+    /// See [`Graphql::operation_timeout`].
+    pub operation_timeout_seconds: u64,
 }
 
 /// Where records come from.
@@ -120,6 +154,8 @@ pub struct Ingest {
     pub max_attempts: u32,
     /// See [`Ingest::retention`].
     pub retention_days: u32,
+    /// See [`Ingest::failure_retention`].
+    pub failure_retention_days: u32,
 }
 
 /// How accounts are looked up.
@@ -154,10 +190,34 @@ pub enum LogFormat {
     Json,
 }
 
+impl Database {
+    /// The URL without its secrets, for messages.
+    pub fn place(&self) -> String {
+        let is_sqlite = self.url.starts_with("sqlite:");
+        // A path need not be of the form that hosts have.
+        is_sqlite
+            .then(|| self.url.split('?').next())
+            .flatten()
+            .map_or_else(|| without_secrets(&self.url), str::to_owned)
+    }
+}
+
 impl Http {
+    /// What the head of a request may take to arrive.
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_secs(self.header_timeout_seconds)
+    }
+
     /// What running work gets to finish in when the process stops.
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_secs(self.shutdown_grace_seconds)
+    }
+}
+
+impl Graphql {
+    /// What one query may take.
+    pub fn operation_timeout(&self) -> Duration {
+        Duration::from_secs(self.operation_timeout_seconds)
     }
 }
 
@@ -178,8 +238,17 @@ impl Network {
 impl Ingest {
     /// How long the change log is kept.
     pub fn retention(&self) -> Duration {
-        Duration::from_secs(u64::from(self.retention_days) * 24 * 60 * 60)
+        days(self.retention_days)
     }
+
+    /// How long parked messages are kept after they were resolved or discarded.
+    pub fn failure_retention(&self) -> Duration {
+        days(self.failure_retention_days)
+    }
+}
+
+fn days(number: u32) -> Duration {
+    Duration::from_secs(u64::from(number) * 24 * 60 * 60)
 }
 
 impl Identity {
@@ -192,11 +261,27 @@ impl Identity {
 impl Config {
     /// What the types cannot say. Each message stands alone and holds no value that may be secret.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { database, http, graphql, streams, network, ingest, identity, log } = self;
+        let Self { database, kv, queue, http, graphql, streams, network, ingest, identity, log } = self;
 
         let known = ["sqlite:", "postgres://", "postgresql://"];
         if !known.iter().any(|scheme| database.url.starts_with(scheme)) {
             return Err("expected a URL that begins with sqlite:// or postgres://".to_owned());
+        }
+        if kv.url.as_ref().is_some_and(|url| !["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme))) {
+            return Err("expected a URL that begins with redis:// or rediss://".to_owned());
+        }
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if kv.namespace.is_empty() || kv.namespace.len() > 60 || !kv.namespace.chars().all(fits) {
+            return Err("expected 1 to 60 of a to z, 0 to 9 and \"-\"".to_owned());
+        }
+        let is_amqp =
+            |url: &String| Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "amqp" | "amqps") && url.has_host());
+        if !queue.url.as_ref().is_none_or(is_amqp) {
+            return Err("expected a URL that begins with amqp:// or amqps://".to_owned());
+        }
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if queue.prefix.is_empty() || queue.prefix.len() > 100 || !queue.prefix.chars().all(fits) {
+            return Err("expected 1 to 100 letters, digits, \".\", \"-\" and \"_\"".to_owned());
         }
         for origin in &http.allowed_origins {
             let is_origin = Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
@@ -226,7 +311,11 @@ impl Config {
         // upper bounds keep sums and products far from overflow and catch a slip of the finger
         let sizes = [
             (u64::from(database.max_connections), 1, 1_000),
+            (queue.partitions.into(), 1, 256),
+            (queue.prefetch.into(), 1, 10_000),
             (http.max_body_bytes as u64, 1_024, GIGABYTE),
+            (http.max_connections as u64, 1, 1_000_000),
+            (http.header_timeout_seconds, 1, 3_600),
             (http.shutdown_grace_seconds, 0, 3_600),
             (graphql.max_depth as u64, 1, 100),
             (graphql.max_cost, 1, GIGABYTE),
@@ -236,12 +325,15 @@ impl Config {
             (u64::from(graphql.max_page_size), 1, 10_000),
             (graphql.socket_operations as u64, 1, 10_000),
             (graphql.max_sockets as u64, 0, 1_000_000),
+            (graphql.max_operations as u64, 2, 100_000),
+            (graphql.operation_timeout_seconds, 1, 3_600),
             (streams.stall_seconds, 1, 86_400),
             (network.timeout_seconds, 1, 3_600),
             (ingest.batch_size as u64, 1, 10_000),
             (ingest.max_record_bytes as u64, 1_024, 64 << 20),
             (u64::from(ingest.max_attempts), 1, 100),
             (u64::from(ingest.retention_days), 1, 36_500),
+            (u64::from(ingest.failure_retention_days), 1, 36_500),
             (u64::from(identity.refresh_hours), 1, 87_600),
             (u64::from(identity.batch), 1, 10_000),
         ];
@@ -266,6 +358,26 @@ impl fmt::Debug for Database {
             .field("url", &without_secrets(&self.url))
             .field("max_connections", &self.max_connections)
             .field("migrate", &self.migrate)
+            .finish()
+    }
+}
+
+impl fmt::Debug for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyValue")
+            .field("url", &self.url.as_deref().map(without_secrets))
+            .field("namespace", &self.namespace)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("url", &self.url.as_deref().map(without_secrets))
+            .field("prefix", &self.prefix)
+            .field("partitions", &self.partitions)
+            .field("prefetch", &self.prefetch)
             .finish()
     }
 }

@@ -86,7 +86,23 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ),
         (
             from_variable("GATEWAY_http__listen", "127.0.0.1:1"),
-            "accept environment variable GATEWAY_http__listen: unknown; did you mean GATEWAY_",
+            "accept environment variable GATEWAY_http__listen: unknown; did you mean GATEWAY_HTTP__LISTEN?",
+        ),
+        (
+            from_variable("GATEWAY_STREAM__ENDPOINTS", "x"),
+            "accept environment variable GATEWAY_STREAM__ENDPOINTS: unknown; did you mean GATEWAY_STREAMS__ENDPOINTS?",
+        ),
+        (
+            from_variable("GATEWAY_LISTEN", "x"),
+            "accept environment variable GATEWAY_LISTEN: unknown; did you mean GATEWAY_HTTP__LISTEN?",
+        ),
+        (
+            from_variable("GATEWAY_ROLES", "ap"),
+            "accept environment variable GATEWAY_ROLES: unknown; which roles a process runs is said by the flag --roles",
+        ),
+        (
+            from_variable("GATEWAY_WORKERS", "4"),
+            "accept environment variable GATEWAY_WORKERS: unknown; `openmeet-gateway config` prints every key",
         ),
         (
             from_file("[http]\nlissten = '127.0.0.1:1'"),
@@ -120,12 +136,19 @@ fn a_wrong_value_is_refused_with_its_place() {
         ("GATEWAY_HTTP__MAX_BODY_BYTES", "many"),
         ("GATEWAY_HTTP__MAX_BODY_BYTES", "-1"),
         ("GATEWAY_HTTP__MAX_BODY_BYTES", "'2048'"),
+        ("GATEWAY_HTTP__MAX_CONNECTIONS", "0"),
+        ("GATEWAY_HTTP__HEADER_TIMEOUT_SECONDS", "0"),
         ("GATEWAY_HTTP__ALLOWED_ORIGINS", "openmeet.net"),
         ("GATEWAY_HTTP__ALLOWED_ORIGINS", "https://openmeet.net/"),
         ("GATEWAY_HTTP__ALLOWED_ORIGINS", "[1]"),
         ("GATEWAY_HTTP__PUBLIC_URL", "gateway"),
         ("GATEWAY_DATABASE__URL", "mysql://a/b"),
         ("GATEWAY_DATABASE__MIGRATE", "perhaps"),
+        ("AMQP_URL", "http://user:secret@host"),
+        ("GATEWAY_QUEUE__PREFIX", "a b"),
+        ("GATEWAY_QUEUE__PARTITIONS", "0"),
+        ("REDIS_URL", "http://user:secret@host"),
+        ("GATEWAY_KV__NAMESPACE", "a:b"),
         ("GATEWAY_DATABASE__MAX_CONNECTIONS", "0"),
         ("GATEWAY_STREAMS__ENDPOINTS", "wss://jetstream2.us-east.bsky.network/subscribe"),
         ("GATEWAY_STREAMS__START", "yesterday"),
@@ -162,12 +185,24 @@ fn an_address_without_a_port_is_a_dns_server() {
 #[test]
 fn passwords_are_not_printed() {
     let environment = variables(&[
+        ("AMQP_URL", "amqps://user:secret@host/%2f?auth=secret"),
         ("DATABASE_URL", "postgres://user:secret@host/db?password=secret"),
+        ("REDIS_URL", "rediss://user:secret@host:6380/1"),
         ("GATEWAY_STREAMS__ENDPOINTS", "firehose+wss://user:secret@host/?token=secret"),
     ]);
     let printed = format!("{:?}", load(None, environment, Table::new()).unwrap());
     assert!(!printed.contains("secret"), "{printed}");
     assert!(printed.contains("postgres://user:***@host/db"), "{printed}");
+}
+
+#[test]
+fn a_database_is_named_without_its_secrets() {
+    for (url, place) in [
+        ("postgres://user:secret@host:1/db?password=secret", "postgres://user:***@host:1/db"),
+        ("sqlite://with a space/file.sqlite?mode=ro", "sqlite://with a space/file.sqlite"),
+    ] {
+        assert_eq!(from_variable("DATABASE_URL", url).unwrap().database.place(), place);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The whole program: starts the roles, waits for a signal or a failure, and lets everything finish.
 
+mod listen;
+
 use std::collections::BTreeSet;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -23,10 +25,10 @@ use crate::{
 /// the configured grace.
 pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) -> Result<()> {
     let shutdown = CancellationToken::new();
-    let queues = Queues::open(&app);
+    let queues = Queues::open(&app).await?;
     let mut tasks = JoinSet::new();
     // Bound before anything else happens: a taken port is told at once.
-    let listener = bind(&app).await?;
+    let listener = listen::bind(&app.config.http).await?;
     let is_api = roles.contains(&Role::Api);
     if is_api {
         tasks.spawn(app.changes.clone().run(shutdown.clone()));
@@ -68,17 +70,6 @@ async fn named(role: &'static str, run: impl Future<Output = Result<()>>) {
     }
 }
 
-async fn bind(app: &App) -> Result<TcpListener> {
-    let listen = app.config.http.listen;
-    let failed = |source| Error::Unavailable { service: "listener", source };
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| failed(anyhow::Error::new(error).context(format!("listen on {listen}"))))?;
-    let address = listener.local_addr().map_err(|error| failed(error.into()))?;
-    info!(%address, "listening on http://{address}");
-    Ok(listener)
-}
-
 async fn serve(
     app: App,
     listener: TcpListener,
@@ -92,10 +83,7 @@ async fn serve(
     } else {
         api::http::probes(&app, metrics, shutdown.clone())
     };
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
-        .map_err(|source| Error::Unavailable { service: "listener", source: source.into() })?;
+    listen::serve(listener, router, &app.config.http, &shutdown).await;
     // Connections that became sockets are nobody's any more; they get to say that the server restarts.
     open.close();
     open.wait().await;

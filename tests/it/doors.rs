@@ -1,17 +1,29 @@
 //! The HTTP server as a whole: what the parts do together.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     body::Body,
     http::{Request, StatusCode, header},
 };
-use gateway::api::http::{probes, router};
+use gateway::{
+    api::http::{probes, router},
+    app::App,
+    config,
+    infra::clock::Clock,
+};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use sea_orm::{ConnectionTrait, DbBackend, TransactionTrait};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use crate::support::{app::TestApp, database::on_each_database};
+use crate::support::{
+    app::TestApp,
+    database::{on_each_database, sqlite},
+};
 
 fn doors(test: &TestApp) -> Router {
     let metrics = PrometheusBuilder::new().build_recorder().handle();
@@ -97,4 +109,72 @@ async fn every_process_tells_its_health() {
         assert_eq!(status(&probes, get("/health/live")).await, StatusCode::OK);
     })
     .await;
+}
+
+/// What `/health/ready` says.
+async fn readiness(probes: &Router) -> (StatusCode, Value) {
+    let request = Request::get("/health/ready").body(Body::empty()).unwrap();
+    let response = probes.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap())
+}
+
+fn health(app: &App) -> Router {
+    probes(app, PrometheusBuilder::new().build_recorder().handle(), CancellationToken::new())
+}
+
+#[tokio::test]
+async fn a_process_whose_connections_are_all_busy_is_ready() {
+    on_each_database(async |database| {
+        let app = TestApp::open(database).await.app;
+        let mut busy = Vec::new();
+        for _ in 0..app.config.database.max_connections {
+            busy.push(app.db.read().begin().await.unwrap());
+        }
+        let asked = Instant::now();
+        let (status, body) = readiness(&health(&app)).await;
+        assert_eq!((status, body), (StatusCode::OK, json!({ "status": "ok", "dependencies": { "database": "ok" } })));
+        assert!(asked.elapsed() < Duration::from_secs(2), "it waited for the others");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_not_ready() {
+    on_each_database(async |database| {
+        let app = match database.db.backend() {
+            DbBackend::Postgres => {
+                let app = TestApp::open(database).await.app;
+                let name = database.url.rsplit('/').next().unwrap();
+                let sql = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = on"#);
+                app.db.read().execute_unprepared(&sql).await.unwrap();
+                app
+            }
+            _ => {
+                let url = database.url.replace("mode=rwc", "mode=ro");
+                let settings = format!("database = {{ url = {url:?}, migrate = false }}");
+                let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();
+                App::open(config, Clock::system()).await.unwrap()
+            }
+        };
+        let (status, body) = readiness(&health(&app)).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+        assert_eq!(body, json!({ "status": "down", "dependencies": { "database": "down" } }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_writes_to_is_ready() {
+    let test = sqlite().await;
+    let app = TestApp::open(&test).await.app;
+    let probes = health(&app);
+    let writing = test.db.transact(|_| async {
+        let (status, body) = readiness(&probes).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        Ok(())
+    });
+    writing.await.unwrap();
+    test.discard().await;
 }

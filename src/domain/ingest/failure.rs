@@ -1,7 +1,10 @@
 //! Parked messages: what the pipeline could not apply, kept with its reason until a person decides.
 
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use entities::{ingest_failure as failure, sets::FailureState};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
 
 pub use entities::ingest_failure::Model;
 
@@ -13,7 +16,11 @@ use super::{
 use crate::{
     app::App,
     error::{Error, Result},
+    infra::db::among,
 };
+
+/// How many rows one call of [`clear`] deletes: payloads may be large.
+const CLEARED: u64 = 500;
 
 /// Which parked messages are meant; every given condition must hold.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +76,34 @@ pub async fn retry(app: &App, parked: &Model) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Gives a parked message up. The row stays, so that the same message does not come back.
+/// Gives a parked message up. The row stays until it is [cleared](clear), so that the same message does not come back.
 pub async fn discard(app: &App, parked: &Model) -> Result<()> {
     close(app, parked.id, FailureState::Discarded).await
+}
+
+/// Deletes what was resolved or discarded more than `keep` ago and has not come again since, some hundreds at a time:
+/// again, until it returns nought. What is parked stays. To be called in a transaction.
+pub async fn clear(tx: &impl ConnectionTrait, now: DateTime<Utc>, keep: Duration) -> Result<u64> {
+    // What is to be kept longer than there has been time has no end.
+    let Some(end) = TimeDelta::from_std(keep).ok().and_then(|keep| now.checked_sub_signed(keep)) else { return Ok(0) };
+    let old: Vec<i64> = failure::Entity::find()
+        .select_only()
+        .column(failure::Column::Id)
+        .filter(failure::Column::State.is_in([FailureState::Resolved, FailureState::Discarded]))
+        .filter(failure::Column::LastFailedAt.lt(end))
+        .filter(failure::Column::ResolvedAt.lt(end))
+        .order_by_asc(failure::Column::Id)
+        .limit(CLEARED)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if old.is_empty() {
+        return Ok(0);
+    }
+    let old = among(tx.get_database_backend(), failure::Column::Id, old);
+    // One that was parked again meanwhile is looked at again.
+    let closed = failure::Column::State.ne(FailureState::Parked);
+    Ok(failure::Entity::delete_many().filter(old).filter(closed).exec(tx).await?.rows_affected)
 }
 
 async fn close(app: &App, id: i64, state: FailureState) -> Result<()> {

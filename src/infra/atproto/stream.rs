@@ -302,7 +302,12 @@ pub async fn follow(
         let wait = backoff(&follower.settings, attempt);
         let Lost { why, .. } = lost;
         let (next, wait_ms) = (follower.name(index), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        tracing::warn!(endpoint = %from, next = %next, wait_ms, error = %format!("{why:#}"), "stream lost; connecting again");
+        let error = format!("{why:#}");
+        if follower.outage.fails() {
+            tracing::warn!(endpoint = %from, %next, wait_ms, error, "stream lost; connecting again");
+        } else {
+            tracing::debug!(endpoint = %from, %next, wait_ms, error, "stream lost again");
+        }
         metrics::counter!("gateway_stream_reconnects_total").increment(1);
         tokio::select! {
             () = follower.shutdown.cancelled() => return Ok(()),

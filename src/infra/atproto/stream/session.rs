@@ -25,6 +25,7 @@ use super::{
     super::{firehose, jetstream},
     Dialect, Frame, Item, Notice, REWIND_OTHER, REWIND_SAME, Reading, Start, StreamSettings, Wanted, now_us,
 };
+use crate::telemetry::Outage;
 
 /// A Jetstream whose first message is this much later than what was asked for, in µs, no longer had it: it clamps
 /// old cursors silently.
@@ -63,6 +64,10 @@ pub(super) struct Follower {
     pub(super) shutdown: CancellationToken,
     /// Whether anything was ever read: from then on, starting without a cursor leaves a gap.
     pub(super) connected_before: bool,
+    /// When to speak of lost connections.
+    pub(super) outage: Outage,
+    /// Whether the first connection was told.
+    told: bool,
     wanted: Wanted,
     revs: firehose::Revs,
     undecodable: u64,
@@ -77,7 +82,8 @@ impl Follower {
         shutdown: CancellationToken,
     ) -> Self {
         let revs = firehose::Revs::default();
-        Self { starts, settings, out, shutdown, connected_before: false, wanted, revs, undecodable: 0 }
+        let outage = Outage::default();
+        Self { starts, settings, out, shutdown, connected_before: false, outage, told: false, wanted, revs, undecodable: 0 }
     }
 
     /// The endpoint's name, for logs.
@@ -126,7 +132,9 @@ impl Follower {
                 Err(why) => return Some(why.into()),
             },
         };
-        tracing::info!(endpoint = %self.name(index), cursor = asked, "stream connected");
+        if self.outage.works() || !std::mem::replace(&mut self.told, true) {
+            tracing::info!(endpoint = %self.name(index), cursor = asked, "stream connected");
+        }
         if asked.is_none() {
             if self.connected_before {
                 self.gap(index).await?;

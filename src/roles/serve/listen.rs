@@ -1,0 +1,129 @@
+//! Accepting connections, within bounds: how many there are, and how long a client may take to say what it wants.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use metrics::gauge;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::Http,
+    error::{Error, Result},
+    telemetry::Outage,
+};
+
+/// Bytes of a connection's buffers, and so of a request's head. They start at 8 KB.
+const BUFFER: usize = 64 << 10;
+/// Pause when no connection can be accepted, which is for want of file descriptors or memory.
+const WANT: Duration = Duration::from_secs(1);
+
+/// Takes the address; a taken one is told at once.
+pub(super) async fn bind(http: &Http) -> Result<TcpListener> {
+    let listen = http.listen;
+    let failed = |source| Error::Unavailable { service: "listener", source };
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| failed(anyhow::Error::new(error).context(format!("listen on {listen}"))))?;
+    let address = listener.local_addr().map_err(|error| failed(error.into()))?;
+    info!(%address, "listening on http://{address}");
+    Ok(listener)
+}
+
+/// Serves until the token is cancelled; then accepts nothing more, and returns when the requests under way are answered.
+///
+/// A connection that became a WebSocket is no longer counted here: those have a bound of their own.
+pub(super) async fn serve(listener: TcpListener, router: Router, http: &Http, shutdown: &CancellationToken) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(http.header_timeout()).max_buf_size(BUFFER);
+    let places = Arc::new(Semaphore::new(http.max_connections));
+    let connections = TaskTracker::new();
+    let (mut full, mut want) = (Outage::default(), Outage::default());
+    loop {
+        if places.available_permits() == 0 {
+            if full.fails() {
+                warn!("{} connections are open: further ones wait (http.max_connections)", http.max_connections);
+            }
+        } else if full.works() {
+            info!("there is room for connections again");
+        }
+        let Some(Some((socket, place))) = shutdown.run_until_cancelled(accept(&listener, &places, &mut want)).await
+        else {
+            break;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = server.serve_connection(TokioIo::new(socket), service).with_upgrades();
+        let ending = shutdown.clone();
+        connections.spawn(async move {
+            let mut connection = pin!(connection);
+            let outcome = tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = ending.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = outcome {
+                debug!(%error, "a connection ended badly");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// The next connection, when there is a place for it: until then clients wait in the system's queue.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, want: &mut Outage) -> Option<(TcpStream, Place)> {
+    let permit = Arc::clone(places).acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                // An event of a subscription leaves at once instead of waiting for the next one.
+                if let Err(error) = socket.set_nodelay(true) {
+                    debug!(%error, "a socket that was closed before it was accepted");
+                }
+                want.works();
+                return Some((socket, Place::of(permit)));
+            }
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                if want.fails() {
+                    warn!(%error, "no connection can be accepted; trying again");
+                }
+                tokio::time::sleep(WANT).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Of one connection, counted; free again when it is dropped.
+struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+impl Place {
+    fn of(permit: OwnedSemaphorePermit) -> Self {
+        gauge!("gateway_http_connections").increment(1);
+        Self(permit)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        gauge!("gateway_http_connections").decrement(1);
+    }
+}
