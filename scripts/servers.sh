@@ -15,6 +15,9 @@ stop_servers() {
   [[ -n $redis ]] && kill "$redis" 2>/dev/null
   if [[ -n $rabbit ]]; then
     as_rabbit rabbitmqctl stop --idempotent >/dev/null 2>&1
+    kill "$rabbit_server" 2>/dev/null
+    # The daemon by which nodes find each other outlives its last one.
+    as_rabbit epmd -kill >/dev/null 2>&1
     rm -rf "$rabbit"
   fi
   cluster= redis= rabbit=
@@ -140,19 +143,20 @@ rabbit_answers() {
 
 # The node and its tools agree on a name, a cookie (in HOME) and a port; nothing of it touches another node.
 as_rabbit() {
-  env HOME="$rabbit" RABBITMQ_NODENAME="gateway-test-$$@localhost" RABBITMQ_NODE_PORT="$rabbit_port" \
+  env HOME="$rabbit" ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$rabbit_epmd_port" RABBITMQ_NODENAME="gateway-test-$$@localhost" RABBITMQ_NODE_PORT="$rabbit_port" \
     RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_DIST_PORT="$rabbit_dist_port" RABBITMQ_MNESIA_BASE="$rabbit/data" \
     RABBITMQ_LOG_BASE="$rabbit/log" RABBITMQ_ENABLED_PLUGINS_FILE="$rabbit/plugins" RABBITMQ_CONFIG_FILE="$rabbit/config" \
     RABBITMQ_SERVER_START_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' "$@"
 }
 
 start_rabbit() {
-  rabbit=$(mktemp -d) && rabbit_port=$(free_port) && rabbit_dist_port=$(free_port) || return 1
+  rabbit=$(mktemp -d) && rabbit_port=$(free_port) && rabbit_dist_port=$(free_port) && rabbit_epmd_port=$(free_port) || return 1
   mkdir "$rabbit/data" "$rabbit/log" && echo '[].' >"$rabbit/plugins" && : >"$rabbit/config.conf"
   local server=/usr/lib/rabbitmq/bin
   # Debian's wrappers change to a user of their own, who may not read this folder.
   [[ -x $server/rabbitmq-server ]] && PATH=$server:$PATH
   as_rabbit rabbitmq-server >"$scratch/rabbit" 2>&1 &
+  rabbit_server=$!
   until_true 60 rabbit_answers "$rabbit_port" || { tail -n 5 "$scratch/rabbit" && return 1; }
   export TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:$rabbit_port/%2f
   printf 'RabbitMQ: a private broker on port %d\n' "$rabbit_port"

@@ -30,7 +30,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts logging as configured, panics included. Once a process: a second call is an [`Error::Bug`].
 pub fn logs(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.level).map_err(Error::bug)?;
+    // The client of the broker logs as an error whatever it returns as one; who asks for its lines by name gets them.
+    let filter = EnvFilter::try_new(format!("lapin=off,{}", log.level)).map_err(Error::bug)?;
     let terminal = io::stderr().is_terminal();
     let json = match log.format {
         LogFormat::Auto => !terminal,

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,6 +20,7 @@ use crate::{
     error::Result,
     infra::{
         atproto::{relay::repos_with, syntax::Nsid},
+        kv::Fence,
         queue::Message,
     },
 };
@@ -26,6 +28,9 @@ use crate::{
 /// How long a stream is waited for. Repositories are read behind a stream that is already followed, so that nothing is
 /// written between the two; but better a little may be missing than everything.
 const CONNECTION: Duration = Duration::from_secs(30);
+
+/// How long the lock outlives a process that died while it listed repositories.
+const TERM: Duration = Duration::from_secs(15);
 
 /// Pages of a relay's answer that are read; a relay that never ends its list is not believed.
 const PAGES: usize = 1_000;
@@ -46,14 +51,17 @@ pub(super) async fn run(
         Some(Ok(())) => {}
     }
     let mut failures = 0;
-    let mut has_gap = false;
+    let mut gap_at = None;
     loop {
-        let rest = match attempt(app, queues, relay, has_gap).await {
-            Ok(()) => {
+        let attempt = Box::pin(attempt(app, queues, relay, gap_at));
+        let Some(outcome) = shutdown.run_until_cancelled(attempt).await else { return };
+        let rest = match outcome {
+            Ok(true) => {
                 failures = 0;
-                has_gap = false;
+                gap_at = None;
                 None
             }
+            Ok(false) => Some(TERM / 3),
             Err(error) => {
                 failures += 1;
                 if failures == 1 {
@@ -67,7 +75,7 @@ pub(super) async fn run(
                 tokio::time::sleep(rest).await;
             } else {
                 gap.notified().await;
-                has_gap = true;
+                gap_at = Some(app.clock.now());
             }
         };
         if shutdown.run_until_cancelled(wait).await.is_none() {
@@ -76,13 +84,33 @@ pub(super) async fn run(
     }
 }
 
-/// Asks for everything unless that was done before. The requests and the mark are not one transaction: should the process
-/// die between the two, the repositories are read once more.
-async fn attempt(app: &App, queues: &Queues, relay: &Url, has_gap: bool) -> Result<()> {
+/// Has it done unless that was done before, or since the gap. False while another process is at it.
+async fn attempt(app: &App, queues: &Queues, relay: &Url, gap_at: Option<DateTime<Utc>>) -> Result<bool> {
     let mark = &format!("backfill {relay}");
-    if !has_gap && cursor::load(app.db.read(), mark).await?.is_some() {
-        return Ok(());
+    if is_done(app, mark, gap_at).await? {
+        return Ok(true);
     }
+    let Some(lock) = app.kv.lock(mark, TERM).await? else { return Ok(false) };
+    let fence = &lock.fence();
+    let work = async {
+        // Whoever had the lock before may have done it meanwhile.
+        if !is_done(app, mark, gap_at).await? {
+            ask_for_all(app, queues, relay, mark, fence).await?;
+        }
+        Ok(true)
+    };
+    lock.during(work).await.unwrap_or(Ok(false))
+}
+
+async fn is_done(app: &App, mark: &str, gap_at: Option<DateTime<Utc>>) -> Result<bool> {
+    let done_at = cursor::load(app.db.read(), mark).await?;
+    Ok(done_at.is_some_and(|done_at| gap_at.is_none_or(|gap_at| done_at > gap_at.timestamp())))
+}
+
+/// Asks for everything. The requests and the mark, which says when this began, are not one transaction: should the process
+/// die between the two, the repositories are read once more.
+async fn ask_for_all(app: &App, queues: &Queues, relay: &Url, mark: &str, fence: &Fence) -> Result<()> {
+    let began = app.clock.now().timestamp();
     let mut found = BTreeSet::new();
     for collection in COLLECTIONS {
         let collection = Nsid::parse(collection)?;
@@ -101,7 +129,12 @@ async fn attempt(app: &App, queues: &Queues, relay: &Url, has_gap: bool) -> Resu
     app.db.transact(|tx| async move { identity::note(&*tx, dids, now).await }).await?;
     let requests = dids.iter().map(|did| Message { key: did.clone(), body: line::of_resync(did, now) });
     queues.resyncs.publish(requests.collect()).await?;
-    app.db.transact(|tx| async move { cursor::save(&*tx, mark, now.timestamp(), now).await }).await?;
+    app.db
+        .transact(|tx| async move {
+            fence.admit(&*tx).await?;
+            cursor::save(&*tx, mark, began, now).await
+        })
+        .await?;
     info!(repositories = dids.len(), %relay, "the repositories that hold calendar records are being read");
     Ok(())
 }

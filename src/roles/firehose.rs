@@ -24,6 +24,7 @@ use crate::{
         atproto::stream::{Endpoint, Frame, Item, Start, StreamSettings, Wanted, follow},
         queue::Message,
     },
+    telemetry::Outage,
 };
 
 /// Items that wait for the queue; a full buffer stops reading, which the server then notices.
@@ -83,17 +84,21 @@ struct Publisher {
 impl Publisher {
     async fn run(mut self, mut items: mpsc::Receiver<Item>, shutdown: &CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut outage = Outage::default();
         while items.recv_many(&mut batch, BATCH).await > 0 {
             let mut failures = 0;
             while let Err(error) = self.publish(&batch).await {
                 failures += 1;
-                if failures == 1 {
+                if outage.fails() {
                     warn!(error = error.chain(), "the queue takes nothing; reading pauses until it does");
                 }
                 // What was not published is read again: the cursor has not moved.
                 if shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await.is_none() {
                     return;
                 }
+            }
+            if outage.works() {
+                info!("the queue takes messages again");
             }
             batch.clear();
         }

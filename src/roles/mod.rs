@@ -12,7 +12,7 @@ use std::{str::FromStr, time::Duration};
 use crate::{
     app::App,
     error::Error,
-    infra::queue::{Queue, Topic},
+    infra::queue::{Broker, BrokerSettings, Queue, Topic},
 };
 
 /// A loop that can run on a machine of its own.
@@ -62,10 +62,23 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Opens them.
-    pub fn open(app: &App) -> Self {
-        let open = |topic| Queue::new(app.db.clone(), app.clock.clone(), topic);
-        Self { records: open(Topic::Records), resyncs: open(Topic::Resyncs) }
+    /// Opens them: in the broker where the configuration names one, else in the database.
+    pub async fn open(app: &App) -> Result<Self, Error> {
+        let queue = &app.config.queue;
+        let broker = match &queue.url {
+            None => None,
+            Some(url) => {
+                let (url, prefix) = (url.clone(), queue.prefix.clone());
+                let (partitions, prefetch) = (queue.partitions, queue.prefetch);
+                let settings = BrokerSettings { url, prefix, partitions, prefetch, ..BrokerSettings::default() };
+                Some(Broker::connect(&settings).await?)
+            }
+        };
+        let open = |topic| match &broker {
+            None => Queue::embedded(app.db.clone(), app.clock.clone(), topic),
+            Some(broker) => Queue::rabbit(broker, app.clock.clone(), topic),
+        };
+        Ok(Self { records: open(Topic::Records), resyncs: open(Topic::Resyncs) })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     domain::ingest::{self, resync},
     error::{Class, Error, Result},
     infra::queue::{Delivery, Queue, Settlement},
+    telemetry::Outage,
 };
 
 /// Repositories that are read again at once.
@@ -40,10 +41,11 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
 async fn consume<F: Future<Output = Result<usize>>>(queue: &Queue, shutdown: &CancellationToken, take: impl Fn() -> F) {
     let topic = queue.topic().as_str();
     let mut failures = 0;
+    let mut outage = Outage::default();
     while !shutdown.is_cancelled() {
         match take().await {
             Ok(took) => {
-                if failures > 0 {
+                if failures > 0 && outage.works() {
                     info!(topic, "processing goes on");
                 }
                 failures = 0;
@@ -53,7 +55,7 @@ async fn consume<F: Future<Output = Result<usize>>>(queue: &Queue, shutdown: &Ca
             }
             Err(error) => {
                 failures += 1;
-                if failures == 1 {
+                if outage.fails() {
                     warn!(topic, error = error.chain(), "processing pauses until what it needs is back");
                 }
                 let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await;
@@ -131,7 +133,7 @@ async fn settle(app: &App, queue: &Queue, request: Delivery, outcome: Result<()>
             }
             Class::Retryable | Class::Data => {
                 ingest::failure::give_up(app, &request.body, &error).await?;
-                ("parked", Settlement::Ack)
+                ("parked", Settlement::Bury)
             }
             // The pause spares a database that is away.
             Class::System => ("released", Settlement::Retry(pause(7))),

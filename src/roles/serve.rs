@@ -25,10 +25,10 @@ use crate::{
 /// the configured grace.
 pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) -> Result<()> {
     let shutdown = CancellationToken::new();
-    let queues = Queues::open(&app).await?;
-    let mut tasks = JoinSet::new();
     // Bound before anything else happens: a taken port is told at once.
     let listener = listen::bind(&app.config.http).await?;
+    let queues = Queues::open(&app).await?;
+    let mut tasks = JoinSet::new();
     let is_api = roles.contains(&Role::Api);
     if is_api {
         tasks.spawn(app.changes.clone().run(shutdown.clone()));

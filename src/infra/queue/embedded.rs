@@ -1,4 +1,6 @@
-//! The statements of the embedded queue.
+//! The embedded queue: a table of the database. A lease that ends is what gives back the messages of a dead consumer.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use entities::queue_message as message;
@@ -7,22 +9,55 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
     sea_query::Expr,
 };
+use uuid::Uuid;
 
-use super::{Delivery, Depth, Message, Settlement, Topic};
+use super::{BYTES, Delivery, Depth, Message, Receipt, Settlement, Topic};
 use crate::{
     error::Result,
-    infra::db::{bind_list, lock, pieces},
+    infra::{
+        clock::Clock,
+        db::{Db, bind_list, lock, pieces},
+    },
 };
 
-/// Bytes that one consumer is handed at once; a single message may be larger.
-const BYTES: i64 = 4 << 20;
-
-pub(super) async fn insert(
-    tx: &impl ConnectionTrait,
+/// One consumer of the table.
+#[derive(Clone, Debug)]
+pub(super) struct Embedded {
+    db: Db,
+    clock: Clock,
     topic: Topic,
-    messages: &[Message],
-    now: DateTime<Utc>,
-) -> Result<()> {
+    owner: Arc<str>,
+}
+
+impl Embedded {
+    pub(super) fn new(db: Db, clock: Clock, topic: Topic) -> Self {
+        Self { db, clock, topic, owner: Uuid::now_v7().to_string().into() }
+    }
+
+    pub(super) async fn publish(&self, messages: &[Message]) -> Result<()> {
+        let now = self.clock.now();
+        self.db.transact(|tx| async move { insert(&*tx, self.topic, messages, now).await }).await
+    }
+
+    pub(super) async fn receive(&self, limit: u64) -> Result<Vec<Delivery>> {
+        let now = self.clock.now();
+        if !is_any_due(self.db.read(), self.topic, now).await? {
+            return Ok(Vec::new());
+        }
+        self.db.transact(|tx| async move { lease(&*tx, self.topic, &self.owner, now, limit).await }).await
+    }
+
+    pub(super) async fn settle(&self, settlements: &[(Delivery, Settlement)]) -> Result<()> {
+        let now = self.clock.now();
+        self.db.transact(|tx| async move { settle(&*tx, &self.owner, now, settlements).await }).await
+    }
+
+    pub(super) async fn depth(&self) -> Result<Depth> {
+        depth(self.db.read(), self.topic, self.clock.now()).await
+    }
+}
+
+async fn insert(tx: &impl ConnectionTrait, topic: Topic, messages: &[Message], now: DateTime<Utc>) -> Result<()> {
     for chunk in pieces(messages) {
         let rows = chunk.iter().map(|message| message::ActiveModel {
             id: NotSet,
@@ -41,7 +76,7 @@ pub(super) async fn insert(
 }
 
 /// A cheap look before a transaction is opened.
-pub(super) async fn is_any_due(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> Result<bool> {
+async fn is_any_due(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> Result<bool> {
     let due = Condition::all()
         .add(message::Column::Topic.eq(topic.as_str()))
         .add(message::Column::AvailableAt.lte(now))
@@ -57,7 +92,7 @@ pub(super) async fn is_any_due(db: &impl ConnectionTrait, topic: Topic, now: Dat
     Ok(found.is_some())
 }
 
-pub(super) async fn lease(
+async fn lease(
     tx: &impl ConnectionTrait,
     topic: Topic,
     owner: &str,
@@ -69,10 +104,8 @@ pub(super) async fn lease(
     lock(tx, &["queue"]).await?;
     // A message waits while an earlier one of its key is being worked on or waits for its retry; where each takes long,
     // while there is an earlier one at all.
-    let in_the_way = match topic {
-        Topic::Records => "AND (earlier.leased_until >= $2 OR earlier.available_at > $2)",
-        Topic::Resyncs => "",
-    };
+    let in_the_way =
+        if topic.has_series() { "AND (earlier.leased_until >= $2 OR earlier.available_at > $2)" } else { "" };
     let sql = format!(
         "SELECT m.id, length(m.body) AS bytes FROM queue_message AS m
         WHERE m.topic = $1 AND m.available_at <= $2 AND (m.leased_until IS NULL OR m.leased_until < $2)
@@ -85,6 +118,7 @@ pub(super) async fn lease(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let values = [topic.as_str().into(), now.into(), limit.into()];
     let mut bytes = 0;
+    let most = i64::try_from(BYTES).unwrap_or(i64::MAX);
     let mut chosen = Vec::new();
     for row in tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
         let length: i64 = row
@@ -92,7 +126,7 @@ pub(super) async fn lease(
             .or_else(|_| row.try_get::<Option<i32>>("", "bytes").map(|length| length.map(i64::from)))?
             .unwrap_or_default();
         bytes += length;
-        if bytes > BYTES && !chosen.is_empty() {
+        if bytes > most && !chosen.is_empty() {
             break;
         }
         chosen.push(row.try_get::<i64>("", "id")?);
@@ -111,28 +145,33 @@ pub(super) async fn lease(
         .iter()
         .map(|row| {
             Ok(Delivery {
-                id: row.try_get("", "id")?,
+                receipt: Receipt::Row(row.try_get("", "id")?),
                 key: row.try_get("", "partition_key")?,
                 body: row.try_get("", "body")?,
                 attempts: row.try_get::<i32>("", "attempts")?.unsigned_abs(),
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    deliveries.sort_unstable_by_key(|delivery| delivery.id);
+    deliveries.sort_unstable_by_key(row_of);
     Ok(deliveries)
 }
 
-pub(super) async fn settle(
+/// None for a delivery of another queue.
+fn row_of(delivery: &Delivery) -> Option<i64> {
+    if let Receipt::Row(id) = delivery.receipt { Some(id) } else { None }
+}
+
+async fn settle(
     tx: &impl ConnectionTrait,
     owner: &str,
     now: DateTime<Utc>,
     settlements: &[(Delivery, Settlement)],
 ) -> Result<()> {
     let of = |wanted: fn(&Settlement) -> bool| {
-        settlements.iter().filter(|(_, s)| wanted(s)).map(|(delivery, _)| delivery.id).collect::<Vec<i64>>()
+        settlements.iter().filter(|(_, s)| wanted(s)).filter_map(|(delivery, _)| row_of(delivery)).collect::<Vec<i64>>()
     };
     let mine = || message::Column::LeaseOwner.eq(owner);
-    let done = of(|s| matches!(s, Settlement::Ack));
+    let done = of(|s| matches!(s, Settlement::Ack | Settlement::Bury));
     for chunk in pieces(&done) {
         // What is done is done, whoever holds it by now.
         message::Entity::delete_many().filter(message::Column::Id.is_in(chunk.iter().copied())).exec(tx).await?;
@@ -147,12 +186,12 @@ pub(super) async fn settle(
             .await?;
     }
     for (delivery, settlement) in settlements {
-        let Settlement::Retry(pause) = settlement else { continue };
+        let (Settlement::Retry(pause), Some(id)) = (settlement, row_of(delivery)) else { continue };
         message::Entity::update_many()
             .col_expr(message::Column::LeasedUntil, Expr::value(Option::<DateTime<Utc>>::None))
             .col_expr(message::Column::AvailableAt, Expr::value(now + *pause))
             .col_expr(message::Column::Attempts, Expr::col(message::Column::Attempts).add(1))
-            .filter(message::Column::Id.eq(delivery.id))
+            .filter(message::Column::Id.eq(id))
             .filter(mine())
             .exec(tx)
             .await?;
@@ -160,7 +199,7 @@ pub(super) async fn settle(
     Ok(())
 }
 
-pub(super) async fn depth(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> Result<Depth> {
+async fn depth(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> Result<Depth> {
     let count = message::Entity::find()
         .select_only()
         .column_as(message::Column::Id.count(), "count")
@@ -176,5 +215,6 @@ pub(super) async fn depth(db: &impl ConnectionTrait, topic: Topic, now: DateTime
     Ok(Depth {
         messages: count.unwrap_or_default().unsigned_abs(),
         oldest: oldest.and_then(|m| (now - m.enqueued_at).to_std().ok()).unwrap_or_default(),
+        dead: 0,
     })
 }

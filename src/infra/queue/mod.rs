@@ -1,16 +1,25 @@
 //! The queue between the stream readers and the processors, one for each [`Topic`].
 //!
-//! Promises: a published message is durable when [`Queue::publish`] returns; it is delivered at least once; messages of
-//! one key are delivered in the order they were published, one batch at a time, also with several consumers; a consumer
-//! that dies gives its messages back when their lease ends. It does not promise that a message comes only once.
+//! It is a table of the database (`embedded`) or RabbitMQ (`rabbit`). Both promise, and `tests/it/queue.rs` holds both to it:
+//!
+//! - a message is durable when [`Queue::publish`] returns; after an error nobody knows, and it is published again;
+//! - it is delivered at least once, and may be delivered again at any time until it is acknowledged;
+//! - messages of one key are delivered in the order they were published, one batch at a time, also with several consumers,
+//!   unless one of them is retried: while it waits, later ones of its key may overtake it. So may they overtake one that is
+//!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, and one that
+//!   was published before the number of partitions changed. (The reader decides by the repository's revision, not by the
+//!   order of arrival: order spares it work, nothing more.)
+//! - a consumer that dies gives its messages back.
 
 mod embedded;
+mod rabbit;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
-use uuid::Uuid;
 
+pub use self::rabbit::{Broker, BrokerSettings};
+use self::{embedded::Embedded, rabbit::Rabbit};
 use crate::{
     error::Result,
     infra::{clock::Clock, db::Db},
@@ -18,6 +27,11 @@ use crate::{
 
 /// How often a consumer looks for what another process has published.
 const POLL: Duration = Duration::from_millis(250);
+/// Bytes that one consumer is handed at once; a single message may be larger.
+const BYTES: usize = 4 << 20;
+/// How long a consumer may keep a message of RabbitMQ; far longer than any work takes, and shorter than the half hour after
+/// which the broker itself takes a message for lost.
+pub const HOLD: Duration = Duration::from_mins(10);
 
 /// What a queue is for. Topics know nothing of each other: what is slow in one holds up nothing in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +43,9 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Records, Self::Resyncs];
+
     /// The name; also a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,11 +54,20 @@ impl Topic {
         }
     }
 
-    /// How long a consumer has for a delivery before another one may take it over.
+    /// How long a consumer of the embedded queue has for a delivery before another one may take it over.
     pub fn lease(self) -> Duration {
         match self {
             Self::Records => Duration::from_secs(10),
             Self::Resyncs => Duration::from_mins(4),
+        }
+    }
+
+    /// Whether a batch may hold several messages of one key. Where each takes long, it may not: they are worked on at the
+    /// same time.
+    fn has_series(self) -> bool {
+        match self {
+            Self::Records => true,
+            Self::Resyncs => false,
         }
     }
 }
@@ -58,7 +84,7 @@ pub struct Message {
 /// A message that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    id: i64,
+    receipt: Receipt,
     /// Key it was published with.
     pub key: String,
     /// What it says.
@@ -67,66 +93,100 @@ pub struct Delivery {
     pub attempts: u32,
 }
 
+/// By what an implementation knows a delivery again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receipt {
+    Row(i64),
+    Tag(rabbit::Tag),
+}
+
 /// What is to become of a delivery. Consumed together with it, so that nothing can be settled twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// Done; never deliver it again.
     Ack,
-    /// Deliver it again after the pause, counted as an attempt.
+    /// Deliver it again after the pause, counted as an attempt. RabbitMQ rounds the pause up to the next rung of its ladder,
+    /// and one above the last rung down to it.
     Retry(Duration),
     /// Deliver it again as if this delivery had not been.
     Release,
+    /// Given up; never deliver it again. RabbitMQ keeps it in the dead-letter queue. The embedded queue has none: who gives
+    /// up has written the message to the failure list, which is in the same database.
+    Bury,
 }
 
 /// How full the queue is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Messages that are not acknowledged.
+    /// Messages that are not settled for good, those that wait for a retry included. Of RabbitMQ, those that other processes
+    /// hold at this moment are not counted: the protocol does not tell.
     pub messages: u64,
-    /// Age of the oldest of them.
+    /// Age of the oldest of them; of RabbitMQ, of the oldest that this handle holds, since the protocol shows no other.
     pub oldest: Duration,
+    /// Dead letters that wait for a person: buried ones, and those that their consumers died of. Always 0 in the embedded queue.
+    pub dead: u64,
 }
 
-/// The embedded queue: a table of the database. Cheap to clone; every handle made by [`Queue::new`] is one consumer.
+/// A queue. Cheap to clone; a handle with its clones is one consumer, from its first [`Queue::receive`] on, and gives back
+/// what it holds when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    db: Db,
-    clock: Clock,
     topic: Topic,
-    owner: Arc<str>,
     bell: Arc<Notify>,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Table(Embedded),
+    Broker(Rabbit),
 }
 
 impl Queue {
-    /// Opens the queue.
-    pub fn new(db: Db, clock: Clock, topic: Topic) -> Self {
-        Self { db, clock, topic, owner: Uuid::now_v7().to_string().into(), bell: Arc::new(Notify::new()) }
+    /// The table of a database as a queue.
+    pub fn embedded(db: Db, clock: Clock, topic: Topic) -> Self {
+        let place = Place::Table(Embedded::new(db, clock, topic));
+        Self { topic, bell: Arc::new(Notify::new()), place }
+    }
+
+    /// The queues of a broker. Needs the runtime from the first [`Queue::receive`] on.
+    pub fn rabbit(broker: &Broker, clock: Clock, topic: Topic) -> Self {
+        let bell = Arc::new(Notify::new());
+        Self { topic, place: Place::Broker(Rabbit::new(broker, clock, topic, Arc::clone(&bell))), bell }
     }
 
     /// Stores messages for good and wakes a consumer.
+    ///
+    /// Errors: [`Unavailable`](crate::error::Error::Unavailable). Some of the messages may have been stored then; all are
+    /// to be published again.
     pub async fn publish(&self, messages: Vec<Message>) -> Result<()> {
         if messages.is_empty() {
             return Ok(());
         }
-        let (now, messages) = (self.clock.now(), &messages);
-        self.db.transact(|tx| async move { embedded::insert(&*tx, self.topic, messages, now).await }).await?;
+        match &self.place {
+            Place::Table(table) => table.publish(&messages).await?,
+            Place::Broker(rabbit) => rabbit.publish(&messages).await?,
+        }
         self.bell.notify_one();
         Ok(())
     }
 
     /// Takes up to `limit` messages that are due; empty when there is none.
     pub async fn receive(&self, limit: u64) -> Result<Vec<Delivery>> {
-        let now = self.clock.now();
-        if !embedded::is_any_due(self.db.read(), self.topic, now).await? {
-            return Ok(Vec::new());
+        match &self.place {
+            Place::Table(table) => table.receive(limit).await,
+            Place::Broker(rabbit) => Ok(rabbit.receive(limit)),
         }
-        self.db.transact(|tx| async move { embedded::lease(&*tx, self.topic, &self.owner, now, limit).await }).await
     }
 
-    /// Ends deliveries. One whose lease has run out and that another consumer has taken is left to it.
+    /// Ends deliveries. One that has been taken from this consumer meanwhile is left to whoever holds it.
+    ///
+    /// After an error what was not settled comes again.
     pub async fn settle(&self, settlements: Vec<(Delivery, Settlement)>) -> Result<()> {
-        let (now, settlements) = (self.clock.now(), &settlements);
-        self.db.transact(|tx| async move { embedded::settle(&*tx, &self.owner, now, settlements).await }).await
+        match &self.place {
+            Place::Table(table) => table.settle(&settlements).await,
+            Place::Broker(rabbit) => rabbit.settle(settlements).await,
+        }
     }
 
     /// Wakes a consumer that waits.
@@ -147,6 +207,9 @@ impl Queue {
 
     /// How full the queue is.
     pub async fn depth(&self) -> Result<Depth> {
-        embedded::depth(self.db.read(), self.topic, self.clock.now()).await
+        match &self.place {
+            Place::Table(table) => table.depth().await,
+            Place::Broker(rabbit) => rabbit.depth().await,
+        }
     }
 }

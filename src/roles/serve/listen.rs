@@ -1,4 +1,5 @@
-//! Accepting connections, within bounds: how many there are, and how long a client may take to say what it wants.
+//! Accepting connections, within bounds: how many there are, how long a client may take to say what it wants, and how long
+//! it may leave unread what is written to it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
@@ -61,7 +63,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, http: &Http, sh
             break;
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = server.serve_connection(TokioIo::new(socket), service).with_upgrades();
+        // Stays with the connection when it becomes a WebSocket.
+        let mut socket = TimeoutStream::new(socket);
+        socket.set_write_timeout(Some(http.write_timeout()));
+        let connection = server.serve_connection(TokioIo::new(Box::pin(socket)), service).with_upgrades();
         let ending = shutdown.clone();
         connections.spawn(async move {
             let mut connection = pin!(connection);
@@ -125,5 +130,79 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         gauge!("gateway_http_connections").decrement(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use bytes::Bytes;
+    use futures_util::stream;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpSocket,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::config;
+
+    /// More than the system holds for a client that reads nothing.
+    const LARGE: usize = 16 << 20;
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn routes() -> Router {
+        let piece = Bytes::from(vec![b'x'; 1 << 16]);
+        let endless = move || {
+            let piece = piece.clone();
+            async move { Body::from_stream(stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()))) }
+        };
+        let live = get(|| async { "alive" });
+        Router::new()
+            .route("/large", get(|| async { vec![b'x'; LARGE] }))
+            .route("/endless", get(endless))
+            .route("/live", live)
+    }
+
+    async fn ask(stream: &mut TcpStream, path: &str, times: usize) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").repeat(times);
+        stream.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_loses_the_connection() {
+        let settings = "http = { listen = '127.0.0.1:0', max_connections = 2, write_timeout_seconds = 1 }";
+        let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();
+        let listener = bind(&config.http).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let ending = shutdown.clone();
+        let server = tokio::spawn(async move { serve(listener, routes(), &config.http, &ending).await });
+        let mut silent = Vec::new();
+        for path in ["/large", "/endless"] {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            ask(&mut stream, path, 8).await;
+            silent.push(stream);
+        }
+        let mut answer = [0; 15];
+        let mut next = TcpStream::connect(address).await.unwrap();
+        ask(&mut next, "/live", 1).await;
+        timeout(PATIENCE, next.read_exact(&mut answer)).await.expect("a place becomes free").unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+
+        // Slow is not silent: with pauses shorter than the limit it may take as long as it wants.
+        ask(&mut next, "/large", 1).await;
+        let mut taken = 0;
+        while taken < LARGE {
+            let mut buffer = vec![0; LARGE / 8];
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            taken += timeout(PATIENCE, next.read_exact(&mut buffer)).await.unwrap().unwrap();
+        }
+        drop(silent);
+        drop(next);
+        shutdown.cancel();
+        timeout(PATIENCE, server).await.expect("nothing is left to wait for").unwrap();
     }
 }

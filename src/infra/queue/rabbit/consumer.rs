@@ -1,0 +1,353 @@
+//! Consuming: one task for each queue, which opens its channel, takes in what comes, and opens it again when it has failed.
+//!
+//! **Order.** Of a partition the broker lets one consumer be active, and the next only when that one is gone. So all messages
+//! of a key pass through one process at a time, and there [`Shelf`] lets no two batches with the same key out at once. The
+//! broker gives all partitions to whoever comes first and never moves one by itself; therefore a consumer that is active on
+//! more than its share gives one up from time to time (to whoever is next in line, who may have to give it on): it finishes
+//! what it works on and closes the channel. Closing returns
+//! what was not handed out to its old place before the next consumer begins. (Cancelling instead would let the next one
+//! begin while messages are still out; that is why each lane has a channel of its own.)
+//!
+//! **Poison.** What a consumer holds when its connection ends is counted by the broker. A message beyond the limit goes to the
+//! suspects, with those that happened to be fetched beside it. Suspects are handed out one at a time: the innocent ones are
+//! done then, and the guilty one, alone now, reaches the limit again and ends as a dead letter.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use futures_util::StreamExt;
+use lapin::{
+    Channel, ErrorKind,
+    message::Delivery as Incoming,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
+        QueueDeclareOptions,
+    },
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::{AMQPValue, FieldTable},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    Shared,
+    link::{bounded, unavailable},
+    publisher::{ATTEMPTS, KEY, Parcel},
+    shelf::{Held, Shelf},
+    topology::short,
+};
+use crate::{
+    error::Result,
+    infra::queue::{Delivery, HOLD, Receipt, Settlement, Topic},
+    telemetry::Outage,
+};
+
+/// Messages that are held of a partition where each takes minutes: the last of them must not wait for the half hour after
+/// which the broker takes it for lost.
+const SLOW_PREFETCH: u16 = 8;
+/// Silence after which a lane looks whether its channel is still open.
+const CHECK: Duration = Duration::from_secs(5);
+/// Fewest and most milliseconds before a lane that failed tries again. (The link paces attempts to connect.)
+const REST: std::ops::Range<u64> = 200..800;
+
+#[derive(Debug)]
+pub(super) struct Consumer {
+    shared: Arc<Shared>,
+    topic: Topic,
+    bell: Arc<Notify>,
+    stop: CancellationToken,
+    shelf: Mutex<Shelf<Channel>>,
+    /// Held from the choice of acknowledgements until they are sent: they count on each other's order.
+    telling: tokio::sync::Mutex<()>,
+    outage: Mutex<Outage>,
+}
+
+impl Consumer {
+    pub(super) fn start(shared: Arc<Shared>, topic: Topic, bell: Arc<Notify>, stop: CancellationToken) -> Arc<Self> {
+        let consumer = Arc::new(Self {
+            shared,
+            topic,
+            bell,
+            stop,
+            shelf: Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
+            outage: Mutex::default(),
+        });
+        let (topology, partitions) = (&consumer.shared.topology, consumer.shared.topology.partitions);
+        for number in 0..partitions {
+            consumer.add(topology.partition(topic, number), consumer.prefetch(), true);
+        }
+        consumer.add(topology.suspects(topic), 1, false);
+        tokio::spawn(Arc::clone(&consumer).find_former(partitions));
+        tokio::spawn(Arc::clone(&consumer).keep_balance());
+        consumer
+    }
+
+    pub(super) fn shelf(&self) -> MutexGuard<'_, Shelf<Channel>> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prefetch(&self) -> u16 {
+        let most = self.shared.prefetch;
+        if self.topic.has_series() { most } else { most.min(SLOW_PREFETCH) }
+    }
+
+    fn add(self: &Arc<Self>, queue: String, prefetch: u16, is_shared: bool) {
+        let (lane, leave) = self.shelf().add(is_shared);
+        let consumer = Arc::clone(self);
+        tokio::spawn(async move {
+            while !consumer.stop.is_cancelled() {
+                if let Err(error) = consumer.session(lane, &queue, prefetch, &leave).await {
+                    if consumer.outage().fails() {
+                        warn!(error = error.chain(), queue, "the broker delivers nothing; trying again");
+                    }
+                    // A queue may be missing; it is declared again then.
+                    consumer.shared.consuming.distrust().await;
+                    consumer.rest().await;
+                }
+            }
+        });
+    }
+
+    /// Takes in the messages of a queue until it leaves, is told to stop, or fails.
+    async fn session(&self, lane: usize, queue: &str, prefetch: u16, leave: &Notify) -> Result<()> {
+        let channel = self.shared.consuming.channel().await?;
+        // Not given up half-way when it is told to stop: the library would keep what nobody has a handle of.
+        let mut stream = match open(&channel, queue, prefetch).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.shared.consuming.distrust_after(&error).await;
+                return Err(unavailable(error));
+            }
+        };
+        self.shelf().open(lane, channel.clone());
+        if self.outage().works() {
+            info!("the broker delivers again");
+        }
+        let outcome = loop {
+            tokio::select! {
+                incoming = stream.next() => match incoming {
+                    Some(Ok(incoming)) => self.take_in(lane, incoming).await,
+                    Some(Err(error)) => break Err(unavailable(error)),
+                    None => break Err(unavailable(anyhow!("the broker ended the consumption of {queue}"))),
+                },
+                () = leave.notified() => {
+                    // What is finished has been told to the broker when nobody is telling.
+                    let _telling = self.telling.lock().await;
+                    if self.shelf().may_leave(lane) {
+                        break Ok(());
+                    }
+                }
+                () = self.stop.cancelled() => break Ok(()),
+                // A connection that breaks while consumption begins may never tell the stream.
+                () = sleep(CHECK) => if !channel.status().connected() {
+                    break Err(unavailable(anyhow!("the channel of {queue} is closed")));
+                },
+            }
+        };
+        self.shelf().close(lane);
+        // Before the stream is dropped, which would cancel the consumption first. A channel that is dead is closed already.
+        let _ = bounded(channel.close(200, short("OK"))).await;
+        drop(stream);
+        outcome
+    }
+
+    async fn take_in(&self, lane: usize, incoming: Incoming) {
+        let number = incoming.delivery_tag;
+        let Some(held) = decode(&incoming) else {
+            warn!(queue = %incoming.routing_key, "a message that is not ours goes to the dead letters");
+            if let Err(error) = bounded(incoming.acker.reject(BasicRejectOptions { requeue: false })).await {
+                debug!(%error, "a message was not refused; it comes again");
+            }
+            return;
+        };
+        self.shelf().arrive(lane, number, held);
+        self.bell.notify_one();
+    }
+
+    /// What became of deliveries is told to the broker; where it is to wait or to be buried, only after it is safe there.
+    pub(super) async fn settle(&self, settlements: Vec<(Delivery, Settlement)>) -> Result<()> {
+        let topology = &self.shared.topology;
+        let (mut done, mut moves) = (Vec::new(), Vec::new());
+        {
+            let mut held = self.shelf();
+            for (delivery, settlement) in settlements {
+                let Receipt::Tag(tag) = delivery.receipt else { continue };
+                let Some(out) = held.find(tag) else {
+                    // Its connection is gone: the broker delivers it again, whatever became of it.
+                    done.push(tag);
+                    continue;
+                };
+                let published = out.published;
+                match settlement {
+                    Settlement::Ack => done.push(tag),
+                    // The broker would take a message that is kept for longer for lost, and count that.
+                    Settlement::Release if out.arrived.elapsed() > HOLD => {
+                        moves.push((tag, topology.exchange(), delivery.attempts, published, delivery));
+                    }
+                    Settlement::Release => held.put_back(delivery),
+                    Settlement::Retry(pause) => {
+                        let attempts = delivery.attempts.saturating_add(1);
+                        moves.push((tag, topology.retry(pause), attempts, published, delivery));
+                    }
+                    Settlement::Bury => moves.push((tag, topology.dead(), delivery.attempts, published, delivery)),
+                }
+            }
+        }
+        let parcels: Vec<Parcel<'_>> = moves
+            .iter()
+            .map(|(_, exchange, attempts, published, delivery)| Parcel {
+                exchange: exchange.clone(),
+                routing_key: topology.route(self.topic, &delivery.key),
+                key: &delivery.key,
+                body: &delivery.body,
+                attempts: *attempts,
+                published: *published,
+            })
+            .collect();
+        let outcome = if parcels.is_empty() { Ok(()) } else { self.shared.publisher.publish(&parcels).await };
+        drop(parcels);
+        for (tag, _, _, _, delivery) in moves {
+            if outcome.is_ok() { done.push(tag) } else { self.shelf().put_back(delivery) }
+        }
+        let telling = self.telling.lock().await;
+        let acknowledgements = self.shelf().finish(&done);
+        for told in acknowledgements {
+            let options = BasicAckOptions { multiple: told.multiple };
+            if let Err(error) = bounded(told.channel.basic_ack(told.number, options)).await {
+                // The channel died meanwhile: the broker delivers it again.
+                debug!(%error, "an acknowledgement was not sent");
+                self.shared.consuming.distrust_after(&error).await;
+            }
+        }
+        drop(telling);
+        if self.shelf().has_waiting() {
+            self.bell.notify_one();
+        }
+        outcome
+    }
+
+    /// Consumes what is left in the partitions of a configuration that had more of them. They stay, for a rung of the ladder or
+    /// a process of that configuration may still fill them; whoever wants to be rid of them deletes them when they are empty,
+    /// from the last number down.
+    async fn find_former(self: Arc<Self>, first: u16) {
+        let mut number = first;
+        while !self.stop.is_cancelled() {
+            let queue = self.shared.topology.partition(self.topic, number);
+            match self.exists(&queue).await {
+                Ok(true) => {
+                    info!(queue, "a partition of a former configuration is emptied as well");
+                    self.add(queue, self.prefetch(), true);
+                    let Some(next) = number.checked_add(1) else { return };
+                    number = next;
+                }
+                Ok(false) => return,
+                Err(_) => self.rest().await,
+            }
+        }
+    }
+
+    async fn exists(&self, queue: &str) -> Result<bool> {
+        let channel = self.shared.consuming.channel().await?;
+        let missing = |error: &lapin::Error| match error.kind() {
+            ErrorKind::ProtocolError(error) => *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND),
+            _ => false,
+        };
+        match self.shared.look_at(&channel, queue).await {
+            Ok(_) => Ok(true),
+            Err(error) if missing(&error) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Gives up what is more than a share. The consumers are counted by a queue from which each of them consumes and to
+    /// which nobody publishes; those that have less than they should, by another one.
+    async fn keep_balance(self: Arc<Self>) {
+        while !self.stop.is_cancelled() {
+            if let Ok(channel) = self.shared.consuming.channel().await {
+                if let Err(error) = self.balance(&channel).await {
+                    debug!(%error, "the consumers cannot be counted; trying again");
+                    self.shared.consuming.distrust_after(&error).await;
+                }
+                let _ = bounded(channel.close(200, short("OK"))).await;
+            }
+            self.rest().await;
+        }
+    }
+
+    async fn balance(&self, channel: &Channel) -> lapin::Result<()> {
+        let topology = &self.shared.topology;
+        let (presence, wanting) = (topology.presence(self.topic), topology.wanting(self.topic));
+        let options = BasicConsumeOptions::default();
+        let consume = |queue: &str| channel.basic_consume(short(queue), short(""), options, FieldTable::default());
+        let _present = bounded(consume(&presence)).await?;
+        let mut wants: Option<lapin::Consumer> = None;
+        loop {
+            // Not all at the same time: who gives up looks at what the others have by then.
+            let pause = self.shared.rebalance.mul_f64(0.5 + fastrand::f64());
+            if self.stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return Ok(());
+            }
+            let consumers = self.shared.look_at(channel, &presence).await?.consumer_count();
+            let is_wanted = self.shared.look_at(channel, &wanting).await?.consumer_count() > 0;
+            let is_short = {
+                let mut held = self.shelf();
+                held.give_up(HOLD);
+                held.balance(usize::try_from(consumers).unwrap_or(1), is_wanted)
+            };
+            match wants.take() {
+                None if is_short => wants = Some(bounded(consume(&wanting)).await?),
+                Some(consumer) if !is_short => {
+                    bounded(channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
+                }
+                other => wants = other,
+            }
+        }
+    }
+
+    async fn rest(&self) {
+        let _ = self.stop.run_until_cancelled(sleep(Duration::from_millis(fastrand::u64(REST)))).await;
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Asks for the figures of a queue. When it does not exist the channel is closed.
+    pub(super) async fn look_at(&self, channel: &Channel, queue: &str) -> lapin::Result<lapin::Queue> {
+        let options = QueueDeclareOptions::durable().passive();
+        bounded(channel.queue_declare(short(queue), options, FieldTable::default())).await
+    }
+}
+
+async fn open(channel: &Channel, queue: &str, prefetch: u16) -> lapin::Result<lapin::Consumer> {
+    bounded(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    let options = BasicConsumeOptions::default();
+    bounded(channel.basic_consume(short(queue), short(""), options, FieldTable::default())).await
+}
+
+/// None for what we have not published.
+fn decode(incoming: &Incoming) -> Option<Held> {
+    let headers = incoming.properties.headers().as_ref()?.inner();
+    let AMQPValue::LongString(key) = headers.get(KEY)? else { return None };
+    let attempts = match headers.get(ATTEMPTS)? {
+        AMQPValue::LongLongInt(attempts) => u32::try_from(*attempts).ok()?,
+        _ => return None,
+    };
+    Some(Held {
+        key: std::str::from_utf8(key.as_bytes()).ok()?.to_owned(),
+        body: std::str::from_utf8(&incoming.data).ok()?.to_owned(),
+        attempts,
+        published: incoming.properties.timestamp().unwrap_or_default(),
+        arrived: Instant::now(),
+    })
+}

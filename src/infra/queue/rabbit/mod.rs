@@ -1,0 +1,223 @@
+//! The queue on RabbitMQ 3.10 or newer, without plugins. `topology` says what exists in the broker, `consumer` how order and
+//! poison are dealt with.
+//!
+//! Promises beside those of [`Queue`](super::Queue): publishing returns when the broker has every message on the disks of a
+//! quorum and in a queue (confirms, mandatory); connections come back by themselves, with everything that was declared; an
+//! acknowledgement is never sent for another delivery than its own. Does not promise that two processes never work on the
+//! same message at once: a connection that breaks moves its partitions to another process at once, while the one that lost
+//! them still finishes.
+
+mod consumer;
+mod link;
+mod publisher;
+mod shelf;
+mod topology;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use lapin::uri::AMQPUri;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::shelf::Tag;
+use self::{
+    consumer::Consumer,
+    link::{Link, unavailable},
+    publisher::{Parcel, Publisher},
+    topology::Topology,
+};
+use super::{BYTES, Delivery, Depth, Message, Settlement, Topic};
+use crate::{
+    error::{Error, Result},
+    infra::clock::Clock,
+};
+
+/// The ladder of pauses. Those of the process role are among them.
+const RUNGS: [Duration; 7] = [
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_mins(2),
+    Duration::from_mins(8),
+    Duration::from_mins(32),
+    Duration::from_hours(2),
+];
+/// How often a message may be in the hands of a consumer that is cut off, before it is suspected; and as often again alone,
+/// before it is a dead letter. Deployments cut off consumers too, hence not two or three.
+const DELIVERY_LIMIT: u32 = 20;
+/// How often a consumer looks whether it has more than its share.
+const REBALANCE: Duration = Duration::from_secs(20);
+
+/// Where the broker is, and how much of it to use.
+#[derive(Clone)]
+pub struct BrokerSettings {
+    /// `amqp://USER:PASSWORD@HOST/VHOST` or `amqps://…`.
+    pub url: String,
+    /// Name of the exchange, and beginning of the names of everything else.
+    pub prefix: String,
+    /// Partitions of each topic, the same for all processes: how many consumers can work at the same time.
+    pub partitions: u16,
+    /// Most messages that one consumer holds, those that are not handed out yet included; fewer where each takes minutes.
+    pub prefetch: u16,
+    /// Pauses before a retry, ascending.
+    pub rungs: Vec<Duration>,
+    /// How often a message may be taken without being settled before it counts as poison.
+    pub delivery_limit: u32,
+    /// Between two looks at how the partitions are shared among the consumers.
+    pub rebalance: Duration,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            url: "amqp://127.0.0.1:5672/%2f".to_owned(),
+            prefix: "community.lexicon.calendar".to_owned(),
+            partitions: 8,
+            prefetch: 400,
+            rungs: RUNGS.to_vec(),
+            delivery_limit: DELIVERY_LIMIT,
+            rebalance: REBALANCE,
+        }
+    }
+}
+
+impl std::fmt::Debug for BrokerSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL holds a password.
+        f.debug_struct("BrokerSettings").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// The connections to a broker: one to publish, one to consume. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    topology: Arc<Topology>,
+    publishing: Arc<Link>,
+    consuming: Link,
+    publisher: Publisher,
+    /// Of each partition.
+    prefetch: u16,
+    rebalance: Duration,
+}
+
+impl Broker {
+    /// Connects and declares what is missing.
+    ///
+    /// Errors: [`Error::Invalid`] for a URL that cannot be read; [`Error::Unavailable`] for a broker that cannot be reached,
+    /// does not let us in, or has queues of the same names with other arguments.
+    pub async fn connect(settings: &BrokerSettings) -> Result<Self> {
+        let uri: AMQPUri = settings.url.parse().map_err(|_| {
+            Error::invalid("queue.url", "CONFIG_INVALID", "expected amqp://USER:PASSWORD@HOST/VHOST or amqps://…")
+        })?;
+        let topology = Arc::new(Topology {
+            prefix: settings.prefix.clone(),
+            partitions: settings.partitions.max(1),
+            rungs: settings.rungs.clone(),
+            delivery_limit: settings.delivery_limit,
+        });
+        let publishing = Arc::new(Link::new(uri.clone(), "publishing", Arc::clone(&topology)));
+        publishing.channel().await?;
+        let shared = Shared {
+            consuming: Link::new(uri, "consuming", Arc::clone(&topology)),
+            publisher: Publisher::new(Arc::clone(&publishing)),
+            publishing,
+            prefetch: (settings.prefetch / topology.partitions).max(1),
+            rebalance: settings.rebalance,
+            topology,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+/// One consumer or publisher of a topic.
+#[derive(Clone, Debug)]
+pub(super) struct Rabbit {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    clock: Clock,
+    topic: Topic,
+    bell: Arc<Notify>,
+    /// From the first look for messages on: who only publishes consumes nothing.
+    consumer: OnceLock<Arc<Consumer>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Rabbit {
+    pub(super) fn new(broker: &Broker, clock: Clock, topic: Topic, bell: Arc<Notify>) -> Self {
+        let stop = CancellationToken::new();
+        let shared = Arc::clone(&broker.shared);
+        Self { inner: Arc::new(Inner { shared, clock, topic, bell, consumer: OnceLock::new(), stop }) }
+    }
+
+    pub(super) async fn publish(&self, messages: &[Message]) -> Result<()> {
+        let (topic, shared) = (self.inner.topic, &self.inner.shared);
+        let published = self.now();
+        let mut parcels = Vec::with_capacity(messages.len());
+        for Message { key, body } in messages {
+            let (exchange, routing_key) = (shared.topology.exchange(), shared.topology.route(topic, key));
+            parcels.push(Parcel { exchange, routing_key, key, body, attempts: 0, published });
+        }
+        shared.publisher.publish(&parcels).await
+    }
+
+    pub(super) fn receive(&self, limit: u64) -> Vec<Delivery> {
+        let inner = &self.inner;
+        let consumer = inner.consumer.get_or_init(|| {
+            let (shared, bell) = (Arc::clone(&inner.shared), Arc::clone(&inner.bell));
+            Consumer::start(shared, inner.topic, bell, inner.stop.clone())
+        });
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        consumer.shelf().take(limit, BYTES, inner.topic.has_series())
+    }
+
+    pub(super) async fn settle(&self, settlements: Vec<(Delivery, Settlement)>) -> Result<()> {
+        // Without a consumer nothing was handed out.
+        let Some(consumer) = self.inner.consumer.get() else { return Ok(()) };
+        consumer.settle(settlements).await
+    }
+
+    pub(super) async fn depth(&self) -> Result<Depth> {
+        let Inner { shared, topic, .. } = &*self.inner;
+        let channel = shared.publishing.channel().await?;
+        let look = async {
+            let mut messages = 0;
+            for queue in shared.topology.waiting(*topic) {
+                messages += u64::from(shared.look_at(&channel, &queue).await?.message_count());
+            }
+            let dead = shared.look_at(&channel, &shared.topology.graveyard(*topic)).await?.message_count();
+            Ok::<_, lapin::Error>((messages, dead))
+        };
+        let (messages, dead) = match look.await {
+            Ok(figures) => figures,
+            Err(error) => {
+                shared.publishing.distrust_after(&error).await;
+                return Err(unavailable(error));
+            }
+        };
+        let (held, oldest) = self.inner.consumer.get().map(|consumer| consumer.shelf().census()).unwrap_or_default();
+        let oldest = oldest.map_or(0, |published| self.now().saturating_sub(published));
+        Ok(Depth { messages: messages + held as u64, oldest: Duration::from_secs(oldest), dead: u64::from(dead) })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.inner.clock.now().timestamp()).unwrap_or_default()
+    }
+}
