@@ -17,7 +17,7 @@ use sea_orm::{
     },
 };
 
-use crate::ingest::{Cost, Meter};
+use crate::cost::{Cost, Meter};
 
 /// The tables that the pipeline writes, in the order of their references, each with its key and the instant that all rows
 /// of one batch share.

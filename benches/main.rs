@@ -7,6 +7,7 @@
     reason = "prints rounded numbers for people, that is what it is for"
 )]
 
+mod cost;
 mod floor;
 mod ingest;
 mod latency;

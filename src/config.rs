@@ -7,6 +7,7 @@
 //!
 //! This is the only module that reads the process environment.
 
+mod checks;
 mod layers;
 mod sections;
 

@@ -18,16 +18,16 @@ use std::{
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
-    SqliteTransactionMode, SqlxError, Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
+    SqlxError, Statement, TransactionOptions, TransactionTrait,
 };
 use tracing::debug;
 
+pub use self::rows::{among, bind_list, bind_pairs, insert, insert_returning, pieces};
 use self::{
     connect::{Purpose, make_folder, open},
     probe::Probe,
 };
-pub use self::rows::{among, bind_list, bind_pairs, insert, insert_returning, pieces};
 use crate::error::{Error, Result};
 
 /// A running transaction.
@@ -139,6 +139,10 @@ impl Db {
     /// SQLite's single writer, lets them look one after the other, and ends with the transaction even when one is killed.
     pub async fn migrate(&self) -> Result<()> {
         let tx = self.begin().await?;
+        if self.backend() == DbBackend::Postgres {
+            // Building an index may take its time, and so may waiting for whoever does.
+            tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
+        }
         lock(&tx, &["migrate"]).await?;
         Migrator::up(&tx, None).await?;
         Ok(tx.commit().await?)
@@ -211,8 +215,9 @@ impl From<DbErr> for Error {
 
 /// SQLSTATE classes of PostgreSQL, and result codes of SQLite, that pass by themselves.
 fn is_transient(code: &str) -> bool {
-    // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55 lock not available, 57 shutdown, 58 I/O
-    let postgres = code.len() == 5 && ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class));
+    // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55 lock not available, 57P shutdown, 58 I/O. Not
+    // 57014: a statement that took too long takes as long the next time.
+    let postgres = code.len() == 5 && ["08", "40", "53", "55", "57P", "58"].iter().any(|class| code.starts_with(class));
     // 5 busy, 6 locked, 10 I/O, 13 full, 14 cannot open; extended codes carry these in the low byte
     let sqlite = code.len() < 5 && code.parse::<u32>().is_ok_and(|c| [5, 6, 10, 13, 14].contains(&(c & 0xff)));
     postgres || sqlite

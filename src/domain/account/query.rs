@@ -10,7 +10,7 @@ use entities::{
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, JoinType, QueryFilter, QuerySelect, QueryTrait,
     RelationDef, Select, SelectTwo,
-    sea_query::{Expr, ExprTrait, LikeExpr, Query, SelectStatement},
+    sea_query::{BinOper, Expr, ExprTrait, Query, SelectStatement, UnionType},
 };
 
 use super::{Account, Actor};
@@ -57,7 +57,7 @@ pub async fn shadows(
     filter: &ShadowFilter,
     slice: &Slice,
 ) -> Result<Page<Account>> {
-    let page = shadow_order().page(db, visible_shadows(tenant, filter), slice).await?;
+    let page = shadow_order().page(db, visible_shadows(db.get_database_backend(), tenant, filter), slice).await?;
     let dids: Vec<String> = page.rows.iter().filter_map(|user| user.did.clone()).collect();
     let condition = among(db.get_database_backend(), identity::Column::Did, dids);
     let identities = identity::Entity::find().filter(condition).all(db).await?;
@@ -72,7 +72,7 @@ pub async fn shadows(
 
 /// How many visible shadow accounts there are: exact up to [`page::MAX_TOTAL`], one more for all larger numbers.
 pub async fn count_shadows(db: &impl ConnectionTrait, tenant: Tenant, filter: &ShadowFilter) -> Result<u64> {
-    page::count(db, visible_shadows(tenant, filter)).await
+    page::count(db, visible_shadows(db.get_database_backend(), tenant, filter)).await
 }
 
 /// The DIDs that actors name; a handle that is not verified names none.
@@ -110,16 +110,18 @@ pub(crate) fn ids_of(backend: DbBackend, tenant: Tenant, actors: &[Actor]) -> Se
             Actor::Handle(handle) => handles.push(handle.clone()),
         }
     }
-    let mut named = Condition::any().add(among(backend, user::Column::Did, dids));
+    let ids = |named: Expr| tenant.users().filter(named).select_only().column(user::Column::Id).into_query();
+    let mut all = ids(among(backend, user::Column::Did, dids));
     if !handles.is_empty() {
         let found = Query::select()
             .column(identity::Column::Did)
             .from(identity::Entity)
             .cond_where(verified(backend, handles))
             .take();
-        named = named.add(user::Column::Did.in_subquery(found));
+        // Not by OR: then PostgreSQL would look at every account.
+        all.union(UnionType::All, ids(user::Column::Did.in_subquery(found)));
     }
-    tenant.users().filter(named).select_only().column(user::Column::Id).into_query()
+    all
 }
 
 fn verified(backend: DbBackend, handles: Vec<String>) -> Condition {
@@ -134,7 +136,7 @@ fn with_identity(users: Select<user::Entity>) -> SelectTwo<user::Entity, identit
     users.join(JoinType::LeftJoin, relation).select_also(identity::Entity)
 }
 
-fn visible_shadows(tenant: Tenant, filter: &ShadowFilter) -> Select<user::Entity> {
+fn visible_shadows(backend: DbBackend, tenant: Tenant, filter: &ShadowFilter) -> Select<user::Entity> {
     let network = |condition: Condition| {
         Query::select()
             .expr(Expr::val(1))
@@ -143,30 +145,43 @@ fn visible_shadows(tenant: Tenant, filter: &ShadowFilter) -> Select<user::Entity
             .cond_where(condition)
             .take()
     };
-    let inactive = Condition::all().add(identity::Column::AccountStatus.ne(AccountStatus::Active));
-    // Spelt like the condition of the partial index.
+    // Both spelt like the conditions of the partial indexes.
+    let inactive = Condition::all().add(Expr::cust(format!("account_status <> '{}'", AccountStatus::Active.as_str())));
     let mut select =
         tenant.users().filter(user::Column::IsShadowAccount.into_expr()).filter(Expr::not_exists(network(inactive)));
     if let Some(range) = filter.created_at {
         select = select.filter(range.condition(user::Column::CreatedAt));
     }
     if let Some(prefix) = &filter.handle_prefix {
-        let escaped = prefix.replace('!', "!!").replace('%', "!%").replace('_', "!_");
         let handle = Condition::all()
-            .add(identity::Column::Handle.into_expr().like(LikeExpr::new(format!("{escaped}%")).escape('!')))
+            .add(begins(backend, prefix))
             .add(identity::Column::HandleStatus.eq(HandleStatus::Verified));
         select = select.filter(Expr::exists(network(handle)));
     }
     if let Some(minimum) = filter.minimum_event_count.filter(|minimum| *minimum > 0) {
-        let organizers = events::listed(tenant)
+        // Looks at no more than so many events of each account. To count those of all of them would be a walk through the
+        // whole table.
+        let last = events::listed(tenant)
+            .filter(event::Column::UserId.into_expr().equals(user::Column::Id.as_column_ref()))
             .select_only()
-            .column(event::Column::UserId)
-            .group_by(event::Column::UserId)
-            .having(Expr::cust("COUNT(*)").gte(i64::from(minimum)))
+            .expr_as(Expr::val(1), "one")
+            .limit(1)
+            .offset(u64::from(minimum - 1))
             .into_query();
-        select = select.filter(user::Column::Id.in_subquery(organizers));
+        select = select.filter(Expr::exists(last));
     }
     select
+}
+
+/// The handle begins so, in the order of bytes on both databases; PostgreSQL has other operators for that.
+fn begins(backend: DbBackend, prefix: &str) -> Expr {
+    let handle = || identity::Column::Handle.into_expr();
+    // Behind everything that begins so: no handle holds the last character of Unicode.
+    let end = format!("{prefix}\u{10ffff}");
+    if backend == DbBackend::Postgres {
+        return handle().binary(BinOper::Custom("~>=~"), prefix).and(handle().binary(BinOper::Custom("~<~"), end));
+    }
+    handle().gte(prefix).and(handle().lt(end))
 }
 
 /// How the list of shadow accounts is cut into pages.

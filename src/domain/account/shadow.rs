@@ -17,29 +17,22 @@ use crate::{
 };
 
 /// Accounts by DID.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Accounts {
-    /// `user.id` by DID, for every DID that was asked for.
+    /// `user.id` by DID, for every DID that was named.
     pub ids: HashMap<String, i64>,
     /// How many were made just now.
     pub created: u64,
 }
 
-/// The account of each DID in the tenant, made as a shadow where there is none. The only way from a DID to an account.
-/// The unique key (tenant, DID) decides between two that try at once.
-pub async fn find_or_create(
+/// Makes a shadow of each of these DIDs, for which [`find`] has found no account in the tenant. The unique key (tenant,
+/// DID) decides between two that try at once: then the other one's account is returned.
+pub async fn create(
     tx: &impl ConnectionTrait,
     tenant: Tenant,
     mut dids: Vec<String>,
     now: DateTime<Utc>,
 ) -> Result<Accounts> {
-    dids.sort_unstable();
-    dids.dedup();
-    let mut accounts = Accounts { ids: find(tx, tenant, dids.clone()).await?, created: 0 };
-    dids.retain(|did| !accounts.ids.contains_key(did));
-    if dids.is_empty() {
-        return Ok(accounts);
-    }
     let rows = dids.iter().map(|did| user::ActiveModel {
         id: NotSet,
         tenant_id: Set(tenant.id()),
@@ -52,8 +45,7 @@ pub async fn find_or_create(
     let keep = OnConflict::columns([user::Column::TenantId, user::Column::Did]).do_nothing().to_owned();
     let key = [user::Column::Did, user::Column::Id];
     let made: Vec<(String, i64)> = insert_returning(tx, rows.collect(), Some(keep), &key).await?;
-    accounts.created = made.len() as u64;
-    accounts.ids.extend(made);
+    let mut accounts = Accounts { created: made.len() as u64, ids: made.into_iter().collect() };
     // Somebody else has made the others in the meantime.
     dids.retain(|did| !accounts.ids.contains_key(did));
     accounts.ids.extend(find(tx, tenant, dids).await?);

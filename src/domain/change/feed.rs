@@ -26,8 +26,8 @@ use crate::{
     telemetry::Outage,
 };
 
-/// How many rows the tail, or a subscriber that catches up, reads at once.
-const BATCH: u64 = 500;
+/// How many rows the tail, or a subscriber that catches up, reads at once. An event of the largest kind has some 300 KB.
+const BATCH: u64 = 100;
 
 /// How many poll intervals the tail waits while it hears every process ring: then it looks only because rings can be lost.
 const PATIENCE: u32 = 8;

@@ -61,6 +61,7 @@ pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Re
             attendee::Column::RecordRev,
             attendee::Column::EventCid,
             attendee::Column::IsHidden,
+            attendee::Column::CreatedAt,
             attendee::Column::UpdatedAt,
         ])
         .to_owned();

@@ -9,8 +9,8 @@
 //! releases it; no window of a [`Limit`] ever holds more than the limit. It is no database: a Redis that is restarted
 //! without persistence has forgotten everything but the order of fences, which follow its clock.
 //!
-//! An operation either answers within about two seconds or fails with `Unavailable`; while Redis is known to be away it
-//! fails at once. Each caller decides what then happens:
+//! With Redis an operation answers within a few seconds or fails with `Unavailable`, and while Redis is known to be away it
+//! fails at once; the embedded store waits as long as its database does. Each caller decides what then happens:
 //!
 //! | what | while the store is away |
 //! | --- | --- |

@@ -43,7 +43,7 @@ pub(crate) struct Version {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
     Event(Box<EventSays>),
-    Rsvp { subject: String, subject_cid: String, status: RsvpStatus },
+    Rsvp { subject: String, subject_cid: String, status: RsvpStatus, created_at: DateTime<Utc> },
     Unreadable,
 }
 
@@ -176,14 +176,14 @@ fn event(rng: &mut Rng) -> Version {
     ];
     const MODES: [(&str, EventMode); 3] =
         [("inperson", EventMode::InPerson), ("virtual", EventMode::Virtual), ("hybrid", EventMode::Hybrid)];
-    const POINTS: [(f64, f64); 2] = [(52.5, 13.25), (-33.75, 151.125)];
     let created = BEGINNING - 1_000_000 * rng.i64(1..4);
     let name = ["Picnic", "Réunion", "Reading", "夏祭り"][rng.usize(..4)];
     let (status_token, status) = STATUSES[rng.usize(..STATUSES.len())];
     let (mode_token, mode) = MODES[rng.usize(..MODES.len())];
     let description = rng.bool().then(|| format!("take {}", rng.u8(..5)));
     let starts = rng.bool().then(|| BEGINNING + 86_400_000_000 * rng.i64(1..9));
-    let point = rng.bool().then(|| POINTS[rng.usize(..2)]);
+    // With as many digits as there are: each must come back from every column as it went in.
+    let point = rng.bool().then(|| (180.0 * rng.f64() - 90.0, 360.0 * rng.f64() - 180.0));
     let visibility = if rng.u8(..8) == 0 { EventVisibility::Unlisted } else { EventVisibility::Public };
     let mut json = json!({
         "$type": EVENT, "createdAt": datetime(created),
@@ -230,10 +230,12 @@ fn answer(rng: &mut Rng, dids: &[String]) -> Version {
     let subject = uri(&dids[rng.usize(..dids.len())], EVENT, RKEYS[rng.usize(..2)]);
     let subject_cid = cid_of(["one", "two"][rng.usize(..2)]);
     let (token, status) = STATUSES[rng.usize(..3)];
+    let created = BEGINNING - 1_000_000 * rng.i64(1..4);
     let mut json = json!({
         "$type": RSVP, "subject": { "uri": subject, "cid": subject_cid }, "status": format!("{RSVP}#{token}"),
-        "createdAt": datetime(BEGINNING),
+        "createdAt": datetime(created),
     });
+    let created_at = DateTime::from_timestamp_micros(created).unwrap();
     let content = match rng.u8(..24) {
         0 => {
             json["status"] = json!("perhaps");
@@ -243,7 +245,7 @@ fn answer(rng: &mut Rng, dids: &[String]) -> Version {
             json["subject"] = json!(null);
             Content::Unreadable
         }
-        _ => Content::Rsvp { subject, subject_cid, status },
+        _ => Content::Rsvp { subject, subject_cid, status, created_at },
     };
     Version { cid: cid_of(&json.to_string()), content, json }
 }

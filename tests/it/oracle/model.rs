@@ -50,6 +50,7 @@ struct Answer {
     cid: String,
     rev: String,
     event_cid: String,
+    created_at: DateTime<Utc>,
     is_hidden: bool,
 }
 
@@ -97,7 +98,7 @@ impl State {
         }
         for (uri, change) in newest {
             let Some(Version { cid, content, .. }) = &change.version else { continue };
-            let Content::Rsvp { subject, subject_cid, status } = content else { continue };
+            let Content::Rsvp { subject, subject_cid, status, created_at } = content else { continue };
             if !state.events.contains_key(subject) {
                 continue;
             }
@@ -107,6 +108,7 @@ impl State {
                 cid: cid.clone(),
                 rev: change.rev.clone(),
                 event_cid: subject_cid.clone(),
+                created_at: *created_at,
                 is_hidden: is_hidden(author(uri)),
             };
             let pair = (subject.clone(), author(uri).to_owned());
@@ -150,6 +152,7 @@ impl State {
                 cid: row.record_cid.unwrap(),
                 rev: row.record_rev.unwrap(),
                 event_cid: row.event_cid.unwrap(),
+                created_at: row.created_at,
                 is_hidden: row.is_hidden,
             };
             assert!(state.answers.insert(pair, answer).is_none());

@@ -8,12 +8,11 @@ use entities::{
     sets::{RsvpStatus, SourceType, Verdict},
     source_record as record,
 };
-use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QuerySelect, Statement};
 
 use super::Work;
 use crate::{
     domain::{
-        account::shadow,
         event::write::by_uri,
         rsvp::write as rsvp,
         source::{Draft, RsvpDraft, bluesky},
@@ -50,14 +49,13 @@ impl Work {
         let people: BTreeSet<String> = newest.keys().chain(&changed).map(|(_, did)| did.clone()).collect();
         self.learn(tx, &people).await?;
         let answering: BTreeSet<String> = newest.keys().map(|(_, did)| did.clone()).collect();
-        self.join(tx, answering).await?;
-        let rest: Vec<String> = people.into_iter().filter(|did| !self.users.contains_key(did)).collect();
-        self.users.extend(shadow::find(tx, self.tenant, rest).await?);
+        self.meet(tx, &people).await?;
+        self.join(tx, &answering).await?;
 
         let pairs: BTreeSet<&(String, String)> = newest.keys().chain(&changed).collect();
         // An event that has just appeared has no answers yet.
         let known = pairs.iter().filter(|(subject, _)| !appeared.contains(subject));
-        let known = known.filter_map(|(subject, did)| Some((events.get(subject)?.id, *self.users.get(did)?)));
+        let known = known.filter_map(|(subject, did)| Some((events.get(subject)?.id, self.user(did)?)));
         let mut held: HashMap<(i64, i64), attendee::Model> = rsvp::of(tx, self.tenant, known.collect())
             .await?
             .into_iter()
@@ -67,8 +65,8 @@ impl Work {
         let mut written = Vec::new();
         let mut removed = Vec::new();
         for pair in pairs {
-            let (Some(event), Some(user_id)) = (events.get(&pair.0), self.users.get(&pair.1)) else { continue };
-            let before = held.remove(&(event.id, *user_id));
+            let (Some(event), Some(user_id)) = (events.get(&pair.0), self.user(&pair.1)) else { continue };
+            let before = held.remove(&(event.id, user_id));
             let Some(answer) = newest.get(pair) else {
                 removed.extend(before.iter().map(|row| row.id));
                 if before.is_some_and(|before| !before.is_hidden) {
@@ -76,7 +74,7 @@ impl Work {
                 }
                 continue;
             };
-            let after = self.answer(event, *user_id, answer, before.as_ref());
+            let after = self.answer(event, user_id, answer, before.as_ref());
             if before.as_ref() != Some(&after) {
                 if before.as_ref().and_then(shown) != shown(&after) {
                     self.touched.answers(event, answer.record.occurred_at);
@@ -126,47 +124,59 @@ fn shown(answer: &attendee::Model) -> Option<RsvpStatus> {
 }
 
 /// The newest readable record of each (event, person): of the changed ones, and of everybody for events that appeared.
-/// Two records of one revision are told apart by their URI, so that every order of arrival has the same winner.
 async fn newest_answers(
     tx: &impl ConnectionTrait,
     changed: &BTreeSet<(String, String)>,
     appeared: &BTreeSet<String>,
 ) -> Result<BTreeMap<(String, String), Answer>> {
-    let mut rows = ledger_of_pairs(tx, changed).await?;
-    if !appeared.is_empty() {
-        let subjects = appeared.iter().cloned().collect();
-        let of_appeared = among(tx.get_database_backend(), record::Column::SubjectUri, subjects);
-        rows.extend(record::Entity::find().filter(of_appeared).all(tx).await?);
-    }
-    rows.retain(|row| row.deleted_at.is_none() && row.verdict != Verdict::Unreadable);
-    let mut newest: BTreeMap<(String, String), Answer> = BTreeMap::new();
-    for row in rows {
+    let mut pairs = changed.clone();
+    pairs.extend(waiting_for(tx, appeared).await?);
+    let mut newest = BTreeMap::new();
+    for row in newest_of(tx, pairs).await? {
         let Some(subject) = row.subject_uri.clone() else { continue };
-        let pair = (subject, row.did.clone());
-        let is_newer = |held: &Answer| (&held.record.rev, &held.record.uri) < (&row.rev, &row.uri);
-        if !newest.get(&pair).is_none_or(is_newer) {
-            continue;
-        }
         let reading = bluesky::read(bluesky::Kind::Rsvp, row.record.as_deref().unwrap_or_default());
         if let Ok(Draft::Rsvp(draft)) = reading.draft {
-            newest.insert(pair, Answer { record: row, draft });
+            newest.insert((subject, row.did.clone()), Answer { record: row, draft });
         }
     }
     Ok(newest)
 }
 
-/// The ledger's rows of these (event's URI, DID), found pair by pair: a condition on each of the two columns alone would
-/// have to go through every combination.
-async fn ledger_of_pairs(tx: &impl ConnectionTrait, pairs: &BTreeSet<(String, String)>) -> Result<Vec<record::Model>> {
+/// Who has answered these events: (event's URI, DID).
+async fn waiting_for(tx: &impl ConnectionTrait, events: &BTreeSet<String>) -> Result<Vec<(String, String)>> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of_them = among(tx.get_database_backend(), record::Column::SubjectUri, events.iter().cloned().collect());
+    Ok(record::Entity::find()
+        .select_only()
+        .columns([record::Column::SubjectUri, record::Column::Did])
+        .distinct()
+        .filter(of_them)
+        .into_tuple()
+        .all(tx)
+        .await?)
+}
+
+/// The newest readable record of each of these (event's URI, DID), chosen by the database: a person may have written any
+/// number of them. Two of one revision are told apart by their URI, so that every order of arrival has the same winner.
+async fn newest_of(tx: &impl ConnectionTrait, pairs: BTreeSet<(String, String)>) -> Result<Vec<record::Model>> {
     if pairs.is_empty() {
         return Ok(Vec::new());
     }
     let backend = tx.get_database_backend();
-    let (subjects, people): (Vec<String>, Vec<String>) = pairs.iter().cloned().unzip();
-    let (wanted, values) = bind_pairs(backend, subjects, people);
+    let (subjects, people): (Vec<String>, Vec<String>) = pairs.into_iter().unzip();
+    let (wanted, mut values) = bind_pairs(backend, subjects, people);
+    values.push(Verdict::Unreadable.as_str().into());
+    // By bytes, whatever order of letters the database has.
+    let bytes = if backend == DbBackend::Postgres { r#"COLLATE "C""# } else { "" };
     let sql = format!(
         "SELECT r.* FROM {wanted} CROSS JOIN source_record AS r
-        WHERE r.subject_uri = wanted.one AND r.did = wanted.other"
+        WHERE r.uri = (
+            SELECT s.uri FROM source_record AS s
+            WHERE s.subject_uri = wanted.one AND s.did = wanted.other AND s.deleted_at IS NULL AND s.verdict <> ${}
+            ORDER BY s.rev {bytes} DESC, s.uri {bytes} DESC LIMIT 1)",
+        values.len()
     );
     Ok(record::Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(tx).await?)
 }

@@ -17,7 +17,6 @@ impl Work {
             return Ok(());
         }
         let users = shadow::find(tx, self.tenant, self.flipped.iter().cloned().collect()).await?;
-        self.users.extend(users.clone());
         for is_hidden in [false, true] {
             let of: Vec<i64> =
                 users.iter().filter(|(did, _)| self.is_active(did) != is_hidden).map(|(_, id)| *id).collect();
@@ -50,7 +49,10 @@ impl Work {
         let mut held = event::by_uri(tx, self.tenant, uris).await?;
         let authors = self.ledger.events().iter().filter(|(_, draft)| draft.is_some());
         let authors: BTreeSet<String> = authors.filter_map(|(uri, _)| organizer_of(uri)).collect();
-        self.join(tx, authors).await?;
+        // Those who answered are looked up on the same occasion.
+        let answering: Vec<String> = self.ledger.answers().iter().map(|(_, did)| did.clone()).collect();
+        self.meet(tx, authors.iter().chain(&answering)).await?;
+        self.join(tx, &authors).await?;
 
         let mut written = Vec::new();
         let mut removed = Vec::new();
@@ -60,10 +62,10 @@ impl Work {
                 removed.extend(before);
                 continue;
             };
-            let Some(user_id) = self.users.get(&row.did) else { continue };
+            let Some(user_id) = self.user(&row.did) else { continue };
             let origin = event::Origin {
                 tenant: self.tenant,
-                user_id: *user_id,
+                user_id,
                 did: &row.did,
                 uri,
                 cid: row.cid.as_deref(),

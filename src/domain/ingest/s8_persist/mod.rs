@@ -107,8 +107,8 @@ struct Work {
     /// Accounts that the directory is to be asked about.
     ask: BTreeSet<String>,
     ledger: Ledger,
-    /// `user.id` by DID, of those that were looked up so far.
-    users: HashMap<String, i64>,
+    /// `user.id` by DID, of those that were looked up so far; `None` for those without an account.
+    users: HashMap<String, Option<i64>>,
     touched: Touched,
     persisted: Persisted,
 }
@@ -226,12 +226,29 @@ impl Work {
         self.standings.get(did).is_none_or(Standing::is_active)
     }
 
+    fn user(&self, did: &str) -> Option<i64> {
+        self.users.get(did).copied().flatten()
+    }
+
+    /// Looks up the accounts of those people that were not looked up before.
+    async fn meet<'a>(&mut self, tx: &DatabaseTransaction, dids: impl IntoIterator<Item = &'a String>) -> Result<()> {
+        let new: BTreeSet<&String> = dids.into_iter().filter(|did| !self.users.contains_key(*did)).collect();
+        let new: Vec<String> = new.into_iter().cloned().collect();
+        let found = shadow::find(tx, self.tenant, new.clone()).await?;
+        self.users.extend(new.into_iter().map(|did| {
+            let id = found.get(&did).copied();
+            (did, id)
+        }));
+        Ok(())
+    }
+
     /// Sees to it that these authors have an account.
-    async fn join(&mut self, tx: &DatabaseTransaction, dids: BTreeSet<String>) -> Result<()> {
-        let new = dids.into_iter().filter(|did| !self.users.contains_key(did)).collect();
-        let accounts = shadow::find_or_create(tx, self.tenant, new, self.now).await?;
+    async fn join(&mut self, tx: &DatabaseTransaction, dids: &BTreeSet<String>) -> Result<()> {
+        self.meet(tx, dids).await?;
+        let new = dids.iter().filter(|did| self.user(did).is_none()).cloned().collect();
+        let accounts = shadow::create(tx, self.tenant, new, self.now).await?;
         self.persisted.shadows += accounts.created;
-        self.users.extend(accounts.ids);
+        self.users.extend(accounts.ids.into_iter().map(|(did, id)| (did, Some(id))));
         Ok(())
     }
 

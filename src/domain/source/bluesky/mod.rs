@@ -36,8 +36,15 @@ impl Kind {
     }
 }
 
+/// Bytes that an RSVP may have. Those of the network have some hundreds; stage 8 reads many of them at once.
+const RSVP_LIMIT: usize = 16 * 1024;
+
 /// Reads a record's JSON text.
 pub fn read(kind: Kind, record: &str) -> Reading {
+    if kind == Kind::Rsvp && record.len() > RSVP_LIMIT {
+        let why = format!("an RSVP has at most {RSVP_LIMIT} bytes, this one {}", record.len());
+        return unreadable("RSVP_TOO_LARGE", why, Vec::new());
+    }
     let value: Value = match serde_json::from_str(record) {
         Ok(value) => value,
         Err(error) => return unreadable("RECORD_NOT_JSON", error.to_string(), Vec::new()),

@@ -10,9 +10,9 @@ use super::link;
 use crate::domain::source::lenient::{Reader, clean, degrees};
 
 /// Entries of the list that are kept.
-const LOCATIONS_LIMIT: usize = 50;
+const LOCATIONS_LIMIT: usize = 20;
 /// Characters of a part of an address that are kept.
-const PART_LIMIT: usize = 500;
+const PART_LIMIT: usize = 300;
 
 /// Places and the best known point among them.
 pub(super) struct Places {

@@ -83,7 +83,18 @@ impl Follower {
     ) -> Self {
         let revs = firehose::Revs::default();
         let outage = Outage::default();
-        Self { starts, settings, out, shutdown, connected_before: false, outage, told: false, wanted, revs, undecodable: 0 }
+        Self {
+            starts,
+            settings,
+            out,
+            shutdown,
+            connected_before: false,
+            outage,
+            told: false,
+            wanted,
+            revs,
+            undecodable: 0,
+        }
     }
 
     /// The endpoint's name, for logs.
