@@ -1,5 +1,8 @@
 //! Arguments, and what each command does with them.
 
+mod health;
+mod keys;
+
 use std::{
     collections::BTreeSet,
     io::{IsTerminal, Write},
@@ -58,6 +61,8 @@ enum Command {
     Schema,
     /// Print the default configuration: every key, explained
     Config,
+    /// Ask the gateway that runs here whether it is ready; exits with 1 when it is not
+    Health,
     /// Take recorded messages through the pipeline
     ///
     /// The file holds messages in the form of Jetstream v1, one JSON object a line. Messages that are known already change
@@ -70,6 +75,9 @@ enum Command {
     /// Show, retry or discard messages that could not be applied
     #[command(subcommand)]
     Failures(Failures),
+    /// Make, list and revoke the keys of programs that bring events and answers over HTTP
+    #[command(subcommand)]
+    Keys(keys::Keys),
 }
 
 #[derive(Debug, Default, Args)]
@@ -141,6 +149,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Schema => print(&graphql::sdl())?,
         Command::Config => print(config::DEFAULT)?,
+        Command::Health => health::ask(configured(&Serve::default())?.http.listen).await?,
         Command::Replay { file } => {
             let config = configured(&Serve::default())?;
             // Before the database is touched: a name that was mistyped changes nothing.
@@ -151,6 +160,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             print(&format!("{}\n", summary?))?;
         }
         Command::Failures(command) => return failures(configured(&Serve::default())?, command).await,
+        Command::Keys(command) => {
+            let app = open(configured(&Serve::default())?).await?;
+            let outcome = keys::act(&app, command).await;
+            close(&app.db).await;
+            outcome?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

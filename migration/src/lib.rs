@@ -11,6 +11,8 @@ mod m20261122_000001_create_platform;
 mod m20261122_000002_create_events;
 mod m20261122_000003_seed_statistics;
 mod m20261122_000004_create_kv;
+mod m20261122_000005_create_service_key;
+mod m20261122_000006_create_search;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000002_create_events::Migration),
             Box::new(m20261122_000003_seed_statistics::Migration),
             Box::new(m20261122_000004_create_kv::Migration),
+            Box::new(m20261122_000005_create_service_key::Migration),
+            Box::new(m20261122_000006_create_search::Migration),
         ]
     }
 }

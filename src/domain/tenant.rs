@@ -1,6 +1,6 @@
 //! Tenants. Every query on a table of a tenant starts here, so that none can forget the tenant.
 
-use entities::{change, event, event_attendee, tenant, user};
+use entities::{change, event, event_attendee, service_key, tenant, user};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Select};
 
 use crate::error::{Error, Result};
@@ -16,6 +16,18 @@ impl Tenant {
     pub async fn default(db: &impl ConnectionTrait) -> Result<Self> {
         let row = tenant::Entity::find().order_by_asc(tenant::Column::Id).one(db).await?;
         row.map(|row| Self { id: row.id }).ok_or_else(|| Error::NotFound { what: "tenant", key: "default".into() })
+    }
+
+    /// The tenant of this name in addresses and headers.
+    pub async fn by_slug(db: &impl ConnectionTrait, slug: &str) -> Result<Option<Self>> {
+        let row = tenant::Entity::find().filter(tenant::Column::Slug.eq(slug)).one(db).await?;
+        Ok(row.map(|row| Self { id: row.id }))
+    }
+
+    /// The tenant that a key is bound to.
+    pub fn of_key(key: &service_key::Model) -> Self {
+        // The database holds no key of a tenant that does not exist.
+        Self { id: key.tenant_id }
     }
 
     /// Value of the `tenant_id` columns.

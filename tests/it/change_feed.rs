@@ -241,7 +241,12 @@ impl Drop for Running {
 }
 
 fn running(db: Db, tenant: Tenant, poll_milliseconds: u64, retain: usize) -> Running {
-    let feed = Feed::new(db, tenant, Bell::within_process(), FeedSettings { poll: Duration::from_millis(poll_milliseconds), retain });
+    let feed = Feed::new(
+        db,
+        tenant,
+        Bell::within_process(),
+        FeedSettings { poll: Duration::from_millis(poll_milliseconds), retain },
+    );
     let shutdown = CancellationToken::new();
     tokio::spawn(feed.clone().run(shutdown.clone()));
     Running { feed, shutdown }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use entities::{
-    change, event, event_attendee, identity, ingest_failure, kv_entry, kv_fence, kv_lock, queue_message, source_record,
-    stream_cursor, tenant, user,
+    change, event, event_attendee, identity, ingest_failure, kv_entry, kv_fence, kv_lock, queue_message, service_key,
+    source_record, stream_cursor, tenant, user,
 };
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
@@ -30,6 +30,7 @@ macro_rules! every_entity {
             kv_fence,
             kv_lock,
             queue_message,
+            service_key,
             source_record,
             stream_cursor,
             tenant,

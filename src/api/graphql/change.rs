@@ -17,6 +17,7 @@ use super::{
     id::{self, Kind},
     scalars::{AtUri, DateTime, StreamCursor},
     sets::{SourceType, stored},
+    transport::Turn,
 };
 use crate::{
     app::App,
@@ -169,7 +170,7 @@ impl Subscription {
         let (app, loaders) = (ctx.app()?, ctx.request_loaders()?);
         let filter = read_filter(app, filter).await?;
         let changes = app.changes.subscribe(filter, read_cursor(after)?).await?;
-        Ok(changes.map(|change| {
+        Ok(Turn::pace(ctx.data_opt(), changes).map(|change| {
             // What hangs on the event is read anew for every delivery.
             loaders.renew();
             change.map(EventChange).map_err(Failure::from)

@@ -21,7 +21,8 @@ pub(crate) fn cost(
 ) {
 }
 
-/// Points for reading rows in the order of an index until enough of them match: the more, the rarer the matches.
+/// Points for reading rows in the order of an index until enough of them match: the more, the rarer the matches. What
+/// counting them costs, too.
 pub(crate) const SIFT: i32 = 50;
 
 /// Points for looking at every row where no index helps: an expensive operation, whatever else it asks for.

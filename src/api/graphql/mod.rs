@@ -77,6 +77,7 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) 
         max_sockets: config.graphql.max_sockets,
         socket_operations: config.graphql.socket_operations,
         max_operations: config.graphql.max_operations,
+        connections: config.database.max_connections as usize,
         operation_timeout: config.graphql.operation_timeout(),
         ..Settings::default()
     };

@@ -120,11 +120,7 @@ macro_rules! connection {
             }
 
             /// All matches; counted only when asked for, exact up to 10000. 10001 stands for more.
-            #[graphql(directive = $crate::api::graphql::directives::cost::apply(
-                        $crate::api::graphql::directives::SIFT,
-                        None,
-                        Some(true)
-                    ))]
+            #[graphql(directive = $crate::api::graphql::directives::cost::apply(50, None, Some(true)))]
             async fn total_count(
                 &self,
                 ctx: &async_graphql::Context<'_>,

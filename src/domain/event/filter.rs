@@ -7,7 +7,7 @@ use entities::{
 };
 use sea_orm::{
     ColumnTrait, Condition, DbBackend,
-    sea_query::{Expr, ExprTrait, LikeExpr, Query},
+    sea_query::{Expr, ExprTrait, Query},
 };
 
 use super::geo::GeoRadius;
@@ -20,9 +20,6 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Most words of a text search.
-pub const MAX_WORDS: usize = 8;
-
 /// Most accounts that one condition may name.
 pub const MAX_ACTORS: usize = 100;
 
@@ -30,7 +27,8 @@ pub const MAX_ACTORS: usize = 100;
 /// what is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
-    /// Folded words (see [`search_words`]), each of which occurs in the name or the description.
+    /// What words of the name or the description begin with, all of them, as [`search_words`](super::search_words) gives
+    /// it. Nothing is asked for when it is empty.
     pub words: Vec<String>,
     /// When it starts.
     pub starts_at: Option<Range>,
@@ -53,13 +51,10 @@ pub struct Filter {
 impl Filter {
     /// Rows of `event` that hold; `tenant` is the one whose events are asked for.
     pub(super) fn condition(&self, backend: DbBackend, tenant: Tenant) -> Result<Condition> {
-        let mut all = Condition::all();
-        for word in &self.words {
-            all = all.add(event::Column::SearchText.into_expr().like(containing(word)));
-        }
         let organizers =
             self.organizers.as_deref().map(|actors| actors_condition(backend, tenant, actors)).transpose()?;
-        Ok(all
+        Ok(Condition::all()
+            .add_option((!self.words.is_empty()).then(|| words_condition(backend, &self.words)))
             .add_option(self.starts_at.map(|range| range.condition(event::Column::StartsAt)))
             .add_option(self.updated_at.map(|range| range.condition(event::Column::UpdatedAt)))
             .add_option(self.status.as_ref().map(|values| event::Column::Status.is_in(values.iter().copied())))
@@ -67,7 +62,7 @@ impl Filter {
             .add_option(self.source.as_ref().map(|values| event::Column::SourceType.is_in(values.iter().copied())))
             .add_option(organizers)
             .add_option(self.organized_by_shadow.map(shadow_condition))
-            .add_option(self.near.map(|area| area.condition())))
+            .add_option(self.near.map(|area| area.condition(backend))))
     }
 }
 
@@ -78,89 +73,29 @@ fn actors_condition(backend: DbBackend, tenant: Tenant, actors: &[Actor]) -> Res
     Ok(event::Column::UserId.in_subquery(account::ids_of(backend, tenant, actors)))
 }
 
+/// Asks for members, of whom an index holds nobody else: an organiser is one or a shadow.
 fn shadow_condition(shadow: bool) -> Expr {
-    let organizer = Query::select()
+    let member = Query::select()
         .expr(Expr::val(1))
         .from(user::Entity)
         .and_where(user::Column::Id.into_expr().equals(event::Column::UserId.as_column_ref()))
-        .and_where(user::Column::IsShadowAccount.eq(shadow))
+        .and_where(user::Column::IsShadowAccount.into_expr().not())
         .take();
-    Expr::exists(organizer)
+    if shadow { Expr::not_exists(member) } else { Expr::exists(member) }
 }
 
-/// Text in the form that `event.search_text` holds: lower case, with single spaces.
-///
-/// Accents stay, because removing them would make different words of many languages equal.
-pub fn fold_search(text: &str) -> String {
-    let mut folded = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !folded.is_empty() {
-            folded.push(' ');
-        }
-        folded.push_str(&word.to_lowercase());
-    }
-    folded
-}
-
-/// The words of a search, folded as the searched text is.
-///
-/// Errors: [`Error::Invalid`] naming `query` for more than [`MAX_WORDS`] words or 200 characters.
-pub fn search_words(query: &str) -> Result<Vec<String>> {
-    if query.chars().count() > 200 {
-        return Err(Error::invalid("query", "QUERY_TOO_LONG", "at most 200 characters"));
-    }
-    let words: Vec<String> = fold_search(query).split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    if words.len() > MAX_WORDS {
-        return Err(Error::invalid("query", "QUERY_TOO_LONG", format!("at most {MAX_WORDS} words")));
-    }
-    Ok(words)
-}
-
-/// The pattern that finds a word literally anywhere.
-fn containing(word: &str) -> LikeExpr {
-    // Not a backslash: the databases quote it differently in the ESCAPE clause.
-    let mut pattern = String::with_capacity(word.len() + 2);
-    pattern.push('%');
-    for character in word.chars() {
-        if matches!(character, '%' | '_' | '!') {
-            pattern.push('!');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    LikeExpr::new(pattern).escape('!')
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_folded_is_found(before in "\\PC{0,20}", word in "[\\w%_!\\\\]{1,10}", after in "\\PC{0,20}") {
-            let text = fold_search(&format!("{before}{word}{after}"));
-            for found in search_words(&word).unwrap() {
-                // The final sigma is the one letter whose lower case depends on its place.
-                prop_assume!(!word.contains('Σ'));
-                prop_assert!(text.contains(&found), "{text:?} {found:?}");
-            }
-        }
-
-        #[test]
-        fn folding_is_stable(text in ".*") {
-            let once = fold_search(&text);
-            prop_assert!(!once.contains("  ") && once.trim() == once);
-            prop_assert_eq!(fold_search(&once), once);
-        }
-    }
-
-    #[test]
-    fn a_search_is_bounded() {
-        assert_eq!(search_words("  Rust   MEETUP ").unwrap(), ["rust", "meetup"]);
-        assert!(search_words("").unwrap().is_empty());
-        assert!(search_words("a b c d e f g h i").is_err());
-        assert!(search_words(&"x".repeat(201)).is_err());
-    }
+/// The words hold neither quotes nor backslashes, so that each stands for itself between quotes.
+fn words_condition(backend: DbBackend, words: &[String]) -> Expr {
+    let search = |mark: &str, and: &str, beginning: &str| {
+        let all: Vec<String> = words.iter().map(|word| format!("{mark}{word}{mark}{beginning}")).collect();
+        all.join(and)
+    };
+    let found = if backend == DbBackend::Postgres {
+        let matches = Expr::cust_with_values("words @@ $1::text::tsquery", [search("'", " & ", ":*")]);
+        Query::select().column("event_id").from("event_search").and_where(matches).take()
+    } else {
+        let matches = Expr::cust_with_values("event_search MATCH ?", [search("\"", " ", " *")]);
+        Query::select().column("rowid").from("event_search").and_where(matches).take()
+    };
+    event::Column::Id.in_subquery(found)
 }

@@ -5,7 +5,10 @@
 //! no special case. The earth is a sphere here: against the ellipsoid a distance is off by at most about half a percent.
 
 use entities::event;
-use sea_orm::{ColumnTrait, Condition, sea_query::ExprTrait};
+use sea_orm::{
+    ColumnTrait, Condition, DbBackend,
+    sea_query::{Expr, ExprTrait, Query},
+};
 
 use crate::error::{Error, Result};
 
@@ -30,6 +33,8 @@ pub struct GeoRadius {
     chord_squared: f64,
     /// Degrees north that bound the area.
     latitudes: (f64, f64),
+    /// Degrees east that bound the area: two spans where it lies on the antimeridian, else both are the same.
+    longitudes: [(f64, f64); 2],
 }
 
 impl GeoRadius {
@@ -50,12 +55,12 @@ impl GeoRadius {
         }
         let angle = f64::from(meters) / EARTH_RADIUS_METERS;
         let chord = 2.0 * (angle / 2.0).sin();
-        // A hair of slack, so that rounding never cuts off what the chord would keep.
-        let band = angle.to_degrees() + 1e-9;
+        let band = angle.to_degrees() + SLACK;
         Ok(Self {
             centre: sphere(latitude, longitude),
             chord_squared: chord * chord,
             latitudes: (latitude - band, latitude + band),
+            longitudes: longitudes(latitude, longitude, angle),
         })
     }
 
@@ -70,16 +75,63 @@ impl GeoRadius {
         self.latitudes
     }
 
-    /// The same on the columns of `event`; events without a known point are outside.
-    pub(crate) fn condition(&self) -> Condition {
-        use event::Column::{Latitude, SphereX, SphereY, SphereZ};
+    /// The same on the columns of `event`; events without a known point are outside. The box around the area is for the
+    /// index: a GiST of points on PostgreSQL, both degrees in order on SQLite.
+    pub(crate) fn condition(&self, backend: DbBackend) -> Condition {
+        use event::Column::{SphereX, SphereY, SphereZ};
         let square = |column: event::Column, at: f64| column.into_expr().sub(at).mul(column.into_expr().sub(at));
         let [x, y, z] = self.centre;
         let chord = square(SphereX, x).add(square(SphereY, y)).add(square(SphereZ, z));
+        let box_around = if backend == DbBackend::Postgres { self.in_index() } else { self.in_columns() };
+        Condition::all().add(box_around).add(chord.lte(self.chord_squared))
+    }
+
+    fn in_index(&self) -> Condition {
+        let (south, north) = self.latitudes;
+        let mut around = Condition::any();
+        for &(west, east) in self.spans() {
+            let corners = [west, south, east, north];
+            around = around.add(Expr::cust_with_values("place <@ box(point($1, $2), point($3, $4))", corners));
+        }
+        let found = Query::select().column("event_id").from("event_search").cond_where(around).take();
+        Condition::all().add(event::Column::Id.in_subquery(found))
+    }
+
+    fn in_columns(&self) -> Condition {
+        use event::Column::{Latitude, Longitude};
+        let (south, north) = self.latitudes;
+        let around = self.spans().iter().map(|(west, east)| Longitude.between(*west, *east));
         Condition::all()
             .add(Latitude.is_not_null())
-            .add(Latitude.between(self.latitudes.0, self.latitudes.1))
-            .add(chord.lte(self.chord_squared))
+            .add(Latitude.between(south, north))
+            .add(around.fold(Condition::any(), Condition::add))
+    }
+
+    fn spans(&self) -> &[(f64, f64)] {
+        let [one, other] = &self.longitudes;
+        if one == other { std::slice::from_ref(one) } else { &self.longitudes }
+    }
+}
+
+/// Degrees of slack, so that rounding never cuts off what the chord would keep.
+const SLACK: f64 = 1e-9;
+
+/// Degrees east that a circle of `angle` around a point reaches.
+fn longitudes(latitude: f64, longitude: f64, angle: f64) -> [(f64, f64); 2] {
+    const ALL: (f64, f64) = (-180.0, 180.0);
+    // Where its meridians touch the circle; one that holds a pole, or all but does, reaches them all.
+    let reach = angle.sin() / latitude.to_radians().cos();
+    if latitude.abs() + angle.to_degrees() > 89.999 || reach >= 1.0 {
+        return [ALL; 2];
+    }
+    let reach = reach.asin().to_degrees() + SLACK;
+    let (west, east) = (longitude - reach, longitude + reach);
+    if west < -180.0 {
+        [(west + 360.0, 180.0), (-180.0, east)]
+    } else if east > 180.0 {
+        [(west, 180.0), (-180.0, east - 360.0)]
+    } else {
+        [(west, east); 2]
     }
 }
 
@@ -124,6 +176,7 @@ mod tests {
             if area.contains(point.0, point.1) {
                 let (south, north) = area.latitudes();
                 prop_assert!((south..=north).contains(&point.0));
+                prop_assert!(area.spans().iter().any(|(west, east)| (*west..=*east).contains(&point.1)), "{:?}", area);
             }
         }
 
@@ -132,6 +185,19 @@ mod tests {
             let expected = latitude.abs() <= 90.0 && longitude.abs() <= 180.0 && (1..=500_000).contains(&meters);
             prop_assert_eq!(GeoRadius::new(latitude, longitude, meters).is_ok(), expected);
         }
+    }
+
+    #[test]
+    fn the_box_is_cut_at_the_antimeridian_and_open_at_a_pole() {
+        let reach = |latitude, longitude| GeoRadius::new(latitude, longitude, 100_000).unwrap().spans().to_vec();
+        assert!(matches!(reach(0.0, 0.0)[..], [(west, east)] if west > -0.91 && east < 0.91 && west == -east));
+        for longitude in [-179.5, 179.5] {
+            assert!(
+                matches!(reach(0.0, longitude)[..], [(west, 180.0), (-180.0, east)] if west > 178.0 && east < -178.0)
+            );
+        }
+        assert_eq!(reach(89.9, 10.0), [(-180.0, 180.0)]);
+        assert_eq!(reach(-90.0, 10.0), [(-180.0, 180.0)]);
     }
 
     #[test]

@@ -7,11 +7,13 @@ mod filter;
 mod geo;
 mod query;
 pub(crate) mod slug;
+mod words;
 pub mod write;
 
 pub(crate) use self::query::order;
 pub use self::{
-    filter::{Filter, MAX_ACTORS, MAX_WORDS, fold_search, search_words},
+    filter::{Filter, MAX_ACTORS},
     geo::{EARTH_RADIUS_METERS, GeoRadius, MAX_RADIUS_METERS, sphere},
     query::{Key, Sort, SortField, by_ids, count, count_of_organizers, find, list, listed, of_organizers, reachable},
+    words::{MAX_WORDS, fold_search, search_words},
 };

@@ -65,7 +65,7 @@ impl Default for Sort {
 
 /// Events that lists may show.
 pub fn listed(tenant: Tenant) -> Select<event::Entity> {
-    visible(tenant).filter(event::Column::Visibility.eq(EventVisibility::Public))
+    visible(tenant).filter(event::Column::Visibility.into_expr().eq(constant(EventVisibility::Public.as_str())))
 }
 
 /// Events that may be shown to whoever knows a key.
@@ -78,7 +78,11 @@ fn visible(tenant: Tenant) -> Select<event::Entity> {
         .events()
         // Spelt like the condition of the partial indexes: with a bound value neither planner would recognise it.
         .filter(event::Column::IsHidden.into_expr().not())
-        .filter(event::Column::Status.ne(EventStatus::Draft))
+        .filter(event::Column::Status.into_expr().ne(constant(EventStatus::Draft.as_str())))
+}
+
+fn constant(text: &str) -> Expr {
+    Expr::Constant(text.into())
 }
 
 /// The reachable event that a key names.

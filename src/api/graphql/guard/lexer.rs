@@ -38,6 +38,9 @@ struct Lexer<'a> {
     open: Vec<u8>,
 }
 
+/// Words that the parser takes for values whatever follows.
+const LITERALS: [&[u8]; 3] = [b"true", b"false", b"null"];
+
 type Scan<T = ()> = Result<T, (Refusal, usize)>;
 
 impl Lexer<'_> {
@@ -104,19 +107,45 @@ impl Lexer<'_> {
             b'"' if self.starts_with(b"\"\"\"") => self.block_string()?,
             b'"' => self.string()?,
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
+                let start = self.at;
+                // To the parser `truefalse` is two values, where values stand.
+                let literal = LITERALS.iter().find(|literal| self.starts_with(literal));
                 if self.skip_while(is_word) > ECHO {
                     return self.fail(Code::TooLarge, &format!("name longer than {ECHO} characters"));
                 }
+                if let Some(literal) = literal {
+                    self.at = start + literal.len();
+                }
             }
-            b'-' | b'0'..=b'9' => {
-                self.at += 1;
-                self.skip_while(|b| is_word(b) || matches!(b, b'.' | b'+' | b'-'));
-            }
+            b'-' | b'0'..=b'9' => self.number(),
             b'.' if self.starts_with(b"...") => self.at += 3,
             b'!' | b'$' | b'&' | b':' | b'=' | b'@' | b'|' => self.at += 1,
             _ => return self.fail(Code::ParseFailed, "unexpected character"),
         }
         Ok(())
+    }
+
+    /// Ends where the parser ends it, who needs nothing between numbers: `1-1` and `00` are two.
+    fn number(&mut self) {
+        if self.peek(0) == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek(0) == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.skip_while(is_digit);
+        }
+        if self.peek(0) == Some(b'.') && self.peek(1).is_some_and(is_digit) {
+            self.at += 1;
+            self.skip_while(is_digit);
+        }
+        if matches!(self.peek(0), Some(b'e' | b'E')) {
+            let digits = if matches!(self.peek(1), Some(b'+' | b'-')) { 2 } else { 1 };
+            if self.peek(digits).is_some_and(is_digit) {
+                self.at += digits;
+                self.skip_while(is_digit);
+            }
+        }
     }
 
     fn block_string(&mut self) -> Scan {
@@ -165,14 +194,14 @@ impl Lexer<'_> {
     /// A character by its number: four digits, two times four for a surrogate pair, or any number of them in braces.
     fn unicode(&mut self) -> Scan {
         let braced = self.peek(2) == Some(b'{');
-        let Some((number, mut length)) = self.number(0) else {
+        let Some((number, mut length)) = self.code_point(0) else {
             let message = "unicode escape without four hexadecimal digits, or some in braces, of a character";
             return self.fail(Code::ParseFailed, message);
         };
         let mut character = char::from_u32(number);
         if !braced && (0xD800..=0xDBFF).contains(&number) && self.peek(length + 2) != Some(b'{') {
             // Half of a character outside the basic plane, as JSON writes it.
-            if let Some((low @ 0xDC00..=0xDFFF, more)) = self.number(length) {
+            if let Some((low @ 0xDC00..=0xDFFF, more)) = self.code_point(length) {
                 character = char::from_u32(0x1_0000 + ((number - 0xD800) << 10) + (low - 0xDC00));
                 length += more;
             }
@@ -197,7 +226,7 @@ impl Lexer<'_> {
     }
 
     /// The number and the length of an escape that many bytes ahead.
-    fn number(&self, ahead: usize) -> Option<(u32, usize)> {
+    fn code_point(&self, ahead: usize) -> Option<(u32, usize)> {
         let digits = self.text.get(self.at + ahead..)?.strip_prefix(b"\\u")?;
         let Some(braced) = digits.strip_prefix(b"{") else { return Some((hexadecimal(digits.get(..4)?)?, 6)) };
         let end = braced.iter().position(|digit| !digit.is_ascii_hexdigit())?;
@@ -209,6 +238,10 @@ impl Lexer<'_> {
 fn hexadecimal(digits: &[u8]) -> Option<u32> {
     let add = |number: u32, digit: &u8| number.checked_mul(16)?.checked_add(char::from(*digit).to_digit(16)?);
     if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_digit()
 }
 
 fn is_word(byte: u8) -> bool {

@@ -32,6 +32,9 @@ pub(crate) use self::{
 };
 use crate::error::Result;
 
+/// An event of a subscription may cost this part of what a query may: it is asked for once and comes again and again.
+const EVENT_SHARE: u64 = 10;
+
 /// What a document may ask for. Every bound is inclusive.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -39,7 +42,7 @@ pub(crate) struct Limits {
     pub(crate) max_depth: u64,
     /// Selection sets inside each other, fragments included; the library's own limit must not be lower.
     pub(crate) max_levels: u64,
-    /// Points that one operation may cost.
+    /// Points that one operation may cost; a tenth of it for each event of a subscription.
     pub(crate) max_cost: u64,
     /// Fields with an alias in one operation, fragments written out.
     pub(crate) max_aliases: u64,
@@ -143,8 +146,12 @@ impl Guard {
         let values = &Values::read(&self.schema, operation, variables)?;
         let bill = Bill { schema: &self.schema, limits: &self.limits, document, operation, variables, values };
         let cost = bill.total()?;
-        if cost > self.limits.max_cost {
-            let message = format!("the operation costs {cost} points, at most {} are allowed", self.limits.max_cost);
+        let (what, allowed) = match operation.ty {
+            OperationType::Subscription => ("each event", self.limits.max_cost.div_ceil(EVENT_SHARE)),
+            OperationType::Query | OperationType::Mutation => ("the operation", self.limits.max_cost),
+        };
+        if cost > allowed {
+            let message = format!("{what} costs {cost} points, at most {allowed} are allowed");
             return Err(Refusal::new(Code::TooComplex, message));
         }
         Ok(Checked {

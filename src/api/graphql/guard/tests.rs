@@ -115,6 +115,23 @@ fn texts_on_which_the_parser_would_panic_are_refused() {
     assert!(check(r#"{hello(name:"é\né\"")}"#).is_ok());
 }
 
+/// The parser needs nothing between values: a token must not hide several.
+#[test]
+fn values_without_a_gap_are_counted_one_by_one() {
+    let limits = Limits { max_tokens: 20, ..Limits::default() };
+    for pieces in ["-1", "0", "-0", "1.5-1", "1e5-1", "true", "falsenull"] {
+        let text = format!("{{hello(name:[{}])}}", pieces.repeat(20));
+        assert!(async_graphql::parser::parse_query(&text).is_ok(), "{pieces}");
+        assert_eq!(lexer::scan(&text, &limits).unwrap_err().code, Code::TooLarge, "{pieces}");
+    }
+    for one in ["-1.5e+10", "0.5E-3", "1e9", "-0", "900", "true", "trueish", "null"] {
+        let text = format!("{{{}hello(name:{one})}}", "a ".repeat(if one == "trueish" { 11 } else { 12 }));
+        assert!(lexer::scan(&text, &limits).is_ok(), "{one}");
+    }
+    let name = format!("{{{}}}", "true".repeat(30));
+    assert_eq!(lexer::scan(&name, &limits).unwrap_err().code, Code::TooLarge, "a long name is one to the parser");
+}
+
 #[test]
 fn characters_may_be_escaped_in_every_way() {
     let read = |literal: &str| {

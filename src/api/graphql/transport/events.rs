@@ -60,7 +60,12 @@ async fn pump<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, queue: mps
             () = queue.closed() => return,
             () = endpoint.inner.shutdown.cancelled() => return,
             result = results.next() => result.map(|response| next(&response)),
-            _ = keepalive.tick() => Some(KEEPALIVE),
+            _ = keepalive.tick() => {
+                // Not waited for, since an event may be in the middle of its turn. Where the queue is full there is enough
+                // to read, and who reads nothing loses the connection.
+                queue.try_send(KEEPALIVE).ok();
+                continue;
+            }
         };
         let ended = frame.is_none();
         let sent = queue.send_timeout(frame.unwrap_or(COMPLETE), settings.write_timeout).await;

@@ -23,7 +23,7 @@ use crate::api::graphql::guard::{Code, Refusal};
 /// Answers every request on the path.
 pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, request: Request) -> HttpResponse {
     let (parts, body) = request.into_parts();
-    if parts.headers.contains_key(header::UPGRADE) {
+    if wants_socket(&parts.headers) {
         return socket::upgrade(endpoint, parts).await;
     }
     let Some(media) = negotiate(&parts.headers) else {
@@ -86,6 +86,13 @@ impl<E: Executor> Endpoint<E> {
         })?;
         Parameters::from_body(&body, limits).map_err(malformed)
     }
+}
+
+/// Whether a WebSocket is among the protocols that the caller would change to. The others are offers (`h2c`, by some
+/// clients with every request), which a server may leave alone.
+fn wants_socket(headers: &HeaderMap) -> bool {
+    let mut offers = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    offers.any(|value| value.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket")))
 }
 
 /// `application/json`, in UTF-8 if it says. Everything else could be sent by a foreign page without asking.

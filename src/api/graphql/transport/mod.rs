@@ -16,6 +16,7 @@ mod run;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +34,7 @@ use tokio_util::{
 };
 
 use self::lanes::Lanes;
-pub(crate) use self::origin::Origins;
+pub(crate) use self::{origin::Origins, turn::Turn};
 use super::guard::Guard;
 
 /// The path that everything here is served on.
@@ -89,9 +90,12 @@ pub(crate) struct Settings {
     pub(crate) socket_operations: usize,
     /// Places for running queries and mutations; an expensive one takes several.
     pub(crate) max_operations: usize,
+    /// Connections to the database that operations share: expensive ones take at most half of them, events of
+    /// subscriptions a quarter.
+    pub(crate) connections: usize,
     /// Time that an operation waits for its place before it is turned away.
     pub(crate) queue_timeout: Duration,
-    /// Time for the execution of a query or a mutation.
+    /// Time for the execution of a query, a mutation or one event of a subscription.
     pub(crate) operation_timeout: Duration,
     /// Results that wait for one reader before its operations pause.
     pub(crate) send_queue: usize,
@@ -114,6 +118,7 @@ impl Default for Settings {
             max_sockets: 10_000,
             socket_operations: 50,
             max_operations: 64,
+            connections: 10,
             queue_timeout: Duration::from_secs(1),
             operation_timeout: Duration::from_secs(30),
             send_queue: 16,
@@ -159,7 +164,7 @@ impl<E: Executor> Endpoint<E> {
         (shutdown, open): (CancellationToken, TaskTracker),
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
-        let lanes = Lanes::new(settings.max_operations);
+        let lanes = Lanes::new(settings.max_operations, settings.connections);
         let attach = Box::new(attach);
         Self { inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, open, shutdown }) }
     }

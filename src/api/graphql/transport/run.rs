@@ -10,8 +10,14 @@ use axum::http::header;
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use metrics::{counter, gauge, histogram};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
-use super::{DURATION, Endpoint, REQUESTS, RequestInfo, SUBSCRIPTIONS, parameters::Parameters, reply};
+use super::{
+    DURATION, Endpoint, REQUESTS, RequestInfo, SUBSCRIPTIONS,
+    parameters::Parameters,
+    reply,
+    turn::{Events, Turn},
+};
 use crate::api::graphql::guard::{Code, Refusal};
 
 /// An operation that passed the guard.
@@ -54,10 +60,24 @@ impl<E: Executor> Endpoint<E> {
     }
 
     /// Runs a query or a mutation: once there is a place for it, and no longer than its time limit.
+    ///
+    /// A caller who leaves stops nothing that has begun: the database would go on all the same, and hold a connection, so
+    /// that the place has to be held as long.
     pub(super) async fn execute(&self, prepared: Prepared) -> Response {
         let kind = label(prepared.operation);
         let response = match self.inner.lanes.enter(prepared.cost, self.inner.settings.queue_timeout).await {
-            Some(_place) => self.run(prepared.request, kind).await,
+            Some(place) => {
+                let endpoint = self.clone();
+                let work = async move {
+                    let response = endpoint.run(prepared.request, kind).await;
+                    drop(place);
+                    response
+                };
+                tokio::spawn(work.in_current_span()).await.unwrap_or_else(|error| match error.try_into_panic() {
+                    Ok(panic) => reply::panicked(&*panic),
+                    Err(_) => reply::refused(Refusal::new(Code::Unavailable, "the process ends")),
+                })
+            }
             None => reply::refused(Refusal::new(Code::Unavailable, "too many operations are running; try again")),
         };
         count(kind, &response);
@@ -77,16 +97,20 @@ impl<E: Executor> Endpoint<E> {
         response
     }
 
-    /// Starts a subscription. A panic is the last of its events.
+    /// Starts a subscription. A panic is the last of its events, and so is an event that takes too long.
     ///
-    /// Its events need no place: one is executed at a time, when the reader has taken those before, and the number of
-    /// streams is bounded. Turning an event away would lose it, and waiting would hold the change log back.
+    /// One event is executed at a time, when the reader has taken those before and it is its [turn](super::turn).
     pub(super) fn subscribe(&self, prepared: Prepared) -> BoxStream<'static, Response> {
         let mut tally = Tally::start();
-        let events = self.inner.executor.execute_stream(prepared.request, None);
-        AssertUnwindSafe(events)
+        let turn = Turn::new(self.inner.lanes.events());
+        let mut request = prepared.request;
+        request.data.insert(turn.clone());
+        let events = self.inner.executor.execute_stream(request, None);
+        let results = AssertUnwindSafe(events)
             .catch_unwind()
             .map(|event| event.map_or_else(|panic| reply::panicked(&*panic), reply::tidy))
+            .boxed();
+        Events::new(turn, self.inner.settings.operation_timeout, results)
             .inspect(move |response| tally.saw(response))
             .boxed()
     }

@@ -7,7 +7,7 @@ use async_graphql::{Executor, http::WebSocketProtocols};
 use async_graphql_axum::GraphQLProtocol;
 use axum::{
     extract::{FromRequestParts as _, WebSocketUpgrade},
-    http::{StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response as HttpResponse},
 };
 
@@ -23,6 +23,8 @@ pub(super) async fn upgrade<E: Executor>(endpoint: Endpoint<E>, mut parts: Parts
     if !endpoint.inner.settings.origins.allows(&parts.headers) {
         return refused(StatusCode::FORBIDDEN, Code::Forbidden, "this origin is not allowed");
     }
+    // It may have been one of several offers; of these axum knows nothing.
+    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let names_protocol = parts.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     let speaks_graphql = GraphQLProtocol::from_request_parts(&mut parts, &()).await.is_ok();
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {

@@ -82,6 +82,17 @@ async fn queries_are_answered_by_post_and_get() {
     assert_eq!(ask(&bench, typed).await.0, 200);
 }
 
+/// Clients that speak HTTP/2 offer it with their first request, also where it is not spoken.
+#[tokio::test]
+async fn offers_of_other_protocols_are_ignored() {
+    let bench = bench(Settings::default());
+    for (offer, status) in [("h2c", 200), ("TLS/1.0, h2c", 200), ("h2c, WebSocket", 405), ("websocket", 405)] {
+        let request = with(post(r#"{"query":"{transport}"}"#), header::CONNECTION, "Upgrade, HTTP2-Settings");
+        let (answered, _, body) = send(bench.endpoint.clone(), with(request, header::UPGRADE, offer)).await;
+        assert_eq!(answered.as_u16(), status, "{offer} {body}");
+    }
+}
+
 #[tokio::test]
 async fn the_media_type_is_negotiated() {
     let bench = bench(Settings::default());

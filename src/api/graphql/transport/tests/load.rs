@@ -62,9 +62,10 @@ async fn expensive_operations_do_not_take_the_places_of_cheap_ones() {
     let dear = occupy(&bench, "{dear}").await;
     assert_eq!(ask(&bench, post(r#"{"query":"{dear}"}"#)).await.0, 503);
     assert_eq!(ask(&bench, post(r#"{"query":"{transport}"}"#)).await.0, 200);
-    // A caller who leaves frees its place.
+    // A caller who leaves doesn't end the work, which needs its place.
     dear.abort();
     dear.await.unwrap_err();
+    assert_eq!(ask(&bench, post(r#"{"query":"{dear}"}"#)).await.0, 503);
     bench.gate.open.cancel();
     assert_eq!(ask(&bench, post(r#"{"query":"{dear}"}"#)).await.0, 200);
 }
@@ -78,4 +79,64 @@ async fn an_operation_that_takes_too_long_is_stopped() {
         assert!(answer.get("data").is_none(), "{answer}");
     }
     assert_eq!(ask(&bench, post(r#"{"query":"{transport}"}"#)).await.0, 200, "its place is free");
+}
+
+/// One event at a time.
+fn single_file() -> Settings {
+    Settings { connections: 4, ..narrow() }
+}
+
+#[tokio::test]
+async fn events_of_subscriptions_wait_for_their_turn() {
+    let bench = bench(single_file());
+    let waiting = || bench.gate.waiting.load(Ordering::SeqCst);
+    let mut socket = ready(serve(&bench).await).await;
+    for id in ["a", "b"] {
+        say(&mut socket, subscribe(id, "subscription{queries{slow}}")).await;
+        until("the first event runs", || waiting() == 1).await;
+    }
+    say(&mut socket, subscribe("q", "{transport}")).await;
+    assert_eq!((hear(&mut socket).await["id"].clone(), waiting()), (json!("q"), 1), "the other waits");
+    hear(&mut socket).await;
+    // Who leaves in the middle of an event keeps the place until its work ends.
+    say(&mut socket, json!({"id": "a", "type": "complete"})).await;
+    say(&mut socket, subscribe("q", "{transport}")).await;
+    assert_eq!((hear(&mut socket).await["id"].clone(), waiting()), (json!("q"), 1), "the other still waits");
+    hear(&mut socket).await;
+    bench.gate.open.cancel();
+    for _ in 0..2 {
+        let event = hear(&mut socket).await;
+        assert_eq!(
+            (&event["id"], &event["payload"]["data"]["queries"]["slow"]),
+            (&json!("b"), &json!(true)),
+            "{event}"
+        );
+    }
+    until("what was left has ended", || bench.alive.0.load(Ordering::SeqCst) == 1).await;
+    // A subscription that waits for its source has no place.
+    say(&mut socket, subscribe("c", "subscription{queries{slow}}")).await;
+    assert_eq!(hear(&mut socket).await["id"], "c");
+}
+
+#[tokio::test]
+async fn an_event_that_takes_too_long_ends_its_subscription() {
+    let bench = bench(Settings { operation_timeout: Duration::from_millis(20), ..single_file() });
+    for _ in 0..2 {
+        let request = accepting(post(r#"{"query":"subscription{queries{slow}}"}"#), "text/event-stream");
+        let (_, _, text) = send(bench.endpoint.clone(), request).await;
+        assert!(text.contains("TIMEOUT") && text.ends_with("event: complete\ndata:\n\n"), "{text}");
+    }
+    until("nothing is left", || bench.alive.0.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn an_event_may_cost_a_tenth_of_a_query() {
+    let bench = bench(Settings::default());
+    assert_eq!(code(&ask(&bench, post(r#"{"query":"subscription{queries{dear}}"}"#)).await.1), "QUERY_TOO_COMPLEX");
+    let cheap = r#"{"query":"subscription{queries{slow}}"}"#;
+    assert_eq!(
+        code(&ask(&bench, post(cheap)).await.1),
+        "SUBSCRIPTION_NEEDS_STREAM",
+        "the guard has nothing against it"
+    );
 }

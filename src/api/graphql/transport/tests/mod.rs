@@ -23,7 +23,7 @@ use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, Object, 
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Attach, Endpoint, RequestInfo, Settings, Transport};
+use super::{Attach, Endpoint, RequestInfo, Settings, Transport, Turn};
 use crate::api::graphql::guard::{Guard, Limits};
 
 struct Query;
@@ -130,9 +130,16 @@ impl Subscriptions {
         stream::iter(0..to).inspect(move |_| _ = &life)
     }
 
-    async fn never(&self) -> impl Stream<Item = u32> + use<> {
+    async fn never(&self, context: &Context<'_>) -> impl Stream<Item = u32> + use<> {
         let life = Life::begin(&self.0).await;
-        stream::pending().inspect(move |_: &u32| _ = &life)
+        Turn::pace(context.data_opt(), stream::pending().inspect(move |_: &u32| _ = &life))
+    }
+
+    /// Events that take until the test says so.
+    async fn queries(&self, context: &Context<'_>) -> impl Stream<Item = Query> + use<> {
+        let life = Life::begin(&self.0).await;
+        let events = stream::iter([(), ()]).chain(stream::pending());
+        Turn::pace(context.data_opt(), events.map(|()| Query).inspect(move |_| _ = &life))
     }
 
     async fn flood(&self) -> impl Stream<Item = String> + use<> {
