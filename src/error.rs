@@ -25,6 +25,12 @@ pub enum Error {
         /// The key that was asked for.
         key: String,
     },
+    /// The caller is known and may not.
+    #[error("let the caller in: {why}")]
+    Forbidden {
+        /// Text for people.
+        why: &'static str,
+    },
     /// Input that breaks a rule; `code` is the stable reason.
     #[error("accept {field}: {why}")]
     Invalid {
@@ -95,6 +101,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::NotFound { .. } => Code::NotFound,
+            Self::Forbidden { .. } => Code::Forbidden,
             Self::Invalid { .. } => Code::BadInput,
             Self::Upstream { .. } => Code::Upstream,
             Self::RateLimited { .. } => Code::RateLimited,
@@ -114,7 +121,7 @@ impl Error {
     /// What a queue does with the message.
     pub fn class(&self) -> Class {
         match self {
-            Self::NotFound { .. } | Self::Invalid { .. } => Class::Data,
+            Self::NotFound { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => Class::Data,
             Self::Upstream { .. } | Self::RateLimited { .. } | Self::Bug(_) => Class::Retryable,
             Self::Unavailable { .. } => Class::System,
         }

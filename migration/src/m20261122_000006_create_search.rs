@@ -65,26 +65,23 @@ const POSTGRES_UP: [&str; 14] = [
     WHERE NOT is_hidden AND source_type <> 'bluesky'",
 ];
 
-/// Indexes of lists, made again so that a list is counted from them alone: they hold what is listed and nothing else, and
-/// what the conditions on accounts look at. Each with its former and its present definition.
-const POSTGRES_REMADE: [(&str, &str, &str); 5] = [
-    ("event_by_start", "event (tenant_id, starts_at, id)", ""),
-    // Whatever no other order suits is counted along this one.
-    ("event_by_creation", "event (tenant_id, created_at, id)", "INCLUDE (user_id)"),
-    ("event_by_update", "event (tenant_id, updated_at, id)", ""),
-    ("event_by_attendance", "event (tenant_id, confirmed_count, id)", ""),
-    ("user_shadow", "\"user\" (tenant_id, created_at, id)", "INCLUDE (did)"),
+/// Indexes of lists, made again so that a list is counted from them alone: they hold what is listed and nothing else.
+/// Whatever no other order suits is counted along that of creation, which tells the organiser.
+const POSTGRES_LISTS: [(&str, &str, &str); 4] = [
+    ("event_by_start", "starts_at", ""),
+    ("event_by_creation", "created_at", "INCLUDE (user_id)"),
+    ("event_by_update", "updated_at", ""),
+    ("event_by_attendance", "confirmed_count", ""),
 ];
 
-async fn remake(manager: &SchemaManager<'_>, forward: bool) -> Result<(), DbErr> {
-    for (name, columns, beside) in POSTGRES_REMADE {
-        let condition = match (columns.starts_with("event"), forward) {
-            (true, true) => "NOT is_hidden AND visibility = 'public' AND status <> 'draft'",
-            (true, false) => "NOT is_hidden",
-            (false, _) => "is_shadow_account",
+async fn remake_lists(manager: &SchemaManager<'_>, forward: bool) -> Result<(), DbErr> {
+    for (name, column, beside) in POSTGRES_LISTS {
+        let (beside, condition) = if forward {
+            (beside, "NOT is_hidden AND visibility = 'public' AND status <> 'draft'")
+        } else {
+            ("", "NOT is_hidden")
         };
-        let beside = if forward { beside } else { "" };
-        let statement = format!("CREATE INDEX {name} ON {columns} {beside} WHERE {condition}");
+        let statement = format!("CREATE INDEX {name} ON event (tenant_id, {column}, id) {beside} WHERE {condition}");
         run(manager, &[&format!("DROP INDEX {name}"), &statement]).await?;
     }
     Ok(())
@@ -135,7 +132,7 @@ impl MigrationTrait for Migration {
         run(manager, &UP).await?;
         if manager.get_database_backend() == DbBackend::Postgres {
             run(manager, &POSTGRES_UP).await?;
-            remake(manager, true).await
+            remake_lists(manager, true).await
         } else {
             run(manager, &SQLITE_UP).await
         }
@@ -143,7 +140,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         if manager.get_database_backend() == DbBackend::Postgres {
-            remake(manager, false).await?;
+            remake_lists(manager, false).await?;
             run(manager, &POSTGRES_DOWN).await?;
         } else {
             run(manager, &SQLITE_DOWN).await?;

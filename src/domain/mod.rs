@@ -4,6 +4,7 @@ pub mod account;
 pub mod change;
 pub mod event;
 pub mod ingest;
+pub mod integration;
 pub mod key;
 pub mod page;
 pub mod range;

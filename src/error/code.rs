@@ -54,6 +54,8 @@ codes! {
     BadInput = "BAD_USER_INPUT", "the caller";
     /// What was asked for does not exist, or not for this caller.
     NotFound = "NOT_FOUND", "the caller";
+    /// The caller shows no key, or one that does not open.
+    Unauthenticated = "UNAUTHENTICATED", "the caller";
     /// The web page's origin, or the caller, may not.
     Forbidden = "FORBIDDEN", "the caller";
     /// The method is not served here; mutations need POST.

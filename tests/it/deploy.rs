@@ -163,7 +163,7 @@ fn every_yaml_and_json_file_can_be_read() {
     let yaml = files::under("deploy", "yaml");
     assert!(yaml.len() > 10, "{yaml:?}");
     for path in yaml {
-        assert!(documents(&path).iter().all(|document| document.is_object()), "{path}");
+        assert!(documents(&path).iter().all(Value::is_object), "{path}");
     }
     for path in files::under("deploy", "json") {
         let document: Value = serde_json::from_str(&read(&path)).unwrap();

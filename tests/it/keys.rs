@@ -138,8 +138,8 @@ async fn an_operator_makes_lists_and_revokes_keys() {
     let program = Program::over(&test.url);
     let run = async |arguments: &[&str]| {
         let ended = program.run(arguments).await;
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (ended.status.code(), text(ended.stdout), text(ended.stderr))
+        let decoded = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (ended.status.code(), decoded(ended.stdout), decoded(ended.stderr))
     };
     let list = async || {
         let (code, printed, _) = run(&["keys", "list"]).await;

@@ -18,6 +18,7 @@ mod devnet;
 mod doors;
 mod hostile;
 mod house;
+mod integration;
 mod keys;
 mod kv;
 mod migrations;

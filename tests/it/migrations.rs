@@ -6,6 +6,8 @@ use entities::{
     change, event, event_attendee, identity, ingest_failure, kv_entry, kv_fence, kv_lock, queue_message, service_key,
     source_record, stream_cursor, tenant, user,
 };
+use futures_util::future::join_all;
+use gateway::infra::db::Db;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
     ColumnTrait, ColumnType, ConnectionTrait, DatabaseConnection, DbBackend, EntityName, EntityTrait, IdenStatic,
@@ -61,6 +63,27 @@ async fn up_down_and_up_again_leaves_the_same_tables() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_replicas_start_at_once_on_an_empty_database() {
+    on_each_database(async |test| {
+        let expected = catalogue(test.db.read()).await;
+        Migrator::down(test.db.read(), None).await.unwrap();
+        test.db.read().execute_unprepared("DROP TABLE seaql_migrations").await.unwrap();
+        let replicas = join_all((0..8).map(|_| test.connect_again())).await;
+        for outcome in join_all(replicas.iter().map(Db::migrate)).await {
+            outcome.unwrap();
+        }
+        assert_eq!(catalogue(test.db.read()).await, expected);
+        let sql = Statement::from_string(test.db.backend(), "SELECT count(*) FROM seaql_migrations");
+        let row = test.db.read().query_one_raw(sql).await.unwrap().unwrap();
+        assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), i64::try_from(Migrator::migrations().len()).unwrap());
+        for replica in replicas {
+            replica.close().await;
+        }
+    })
+    .await;
+}
+
 async fn select_all(test: &TestDb) {
     macro_rules! select {
         ($($entity:ident),+) => { $($entity::Entity::find().one(test.db.read()).await.unwrap();)+ };
@@ -81,6 +104,8 @@ async fn entities_and_tables_agree() {
         }
         every_entity!(compare);
         tables.remove("seaql_migrations");
+        // An index that is a table, several on SQLite; triggers keep it and no entity reads it.
+        tables.retain(|name, _| !name.starts_with("event_search"));
         assert!(tables.is_empty(), "tables without an entity: {tables:?}");
     })
     .await;
@@ -138,7 +163,7 @@ async fn tables(db: &DatabaseConnection) -> BTreeMap<String, BTreeMap<String, Co
     tables
 }
 
-/// Every table and index as the database would make it again, but for those of the migrations themselves.
+/// Every table, index, trigger and function as the database would make it again, but for those of the migrations themselves.
 async fn catalogue(db: &DatabaseConnection) -> Vec<String> {
     let sql = match db.get_database_backend() {
         DbBackend::Postgres => {
@@ -149,6 +174,8 @@ async fn catalogue(db: &DatabaseConnection) -> Vec<String> {
             WHERE schemaname = current_schema() AND tablename <> 'seaql_migrations'
             UNION ALL SELECT concat_ws(' ', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
             WHERE connamespace = current_schema()::regnamespace AND conrelid <> 'seaql_migrations'::regclass
+            UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+            UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace
             ORDER BY 1"
         }
         _ => {

@@ -88,9 +88,25 @@ async fn filters_narrow_the_list() {
             (json!({ "source": ["WEB"] }), listed(&|_| false)),
             (json!({ "query": "№ 42" }), listed(&|n| n == 42)),
             (json!({ "query": "MEETUP rust 100%" }), listed(&|_| true)),
-            // A wildcard is nothing special.
-            (json!({ "query": "r_st" }), listed(&|_| false)),
-            (json!({ "query": "10%0" }), listed(&|_| false)),
+            // The beginning of a word is enough, its middle is not.
+            (json!({ "query": "meet RU" }), listed(&|_| true)),
+            (json!({ "query": "eetup" }), listed(&|_| false)),
+            (json!({ "query": "rust 4" }), listed(&|n| n == 4 || (40..50).contains(&n))),
+            // Wildcards and operators are nothing special.
+            (json!({ "query": "r%t" }), listed(&|_| false)),
+            (json!({ "query": "rust* | nothing" }), listed(&|_| false)),
+            (json!({ "query": "(rust) & 'meetup':* \"100%\"" }), listed(&|_| true)),
+            (json!({ "query": "NEAR(rust meetup)" }), listed(&|_| false)),
+            (json!({ "query": "rust NOT meetup" }), listed(&|_| false)),
+            (json!({ "query": "search_text : rust" }), listed(&|_| false)),
+            (json!({ "query": "c++" }), listed(&|_| false)),
+            (
+                json!({ "query": (0..200).map(|n| char::from_u32(0x1f300 + n).unwrap()).collect::<String>() }),
+                listed(&|_| false),
+            ),
+            // Without words nothing is asked for.
+            (json!({ "query": "" }), listed(&|_| true)),
+            (json!({ "query": " !'\"*:&|\\() \u{0} -- " }), listed(&|_| true)),
             (json!({ "organizers": [{ "did": did(2) }] }), listed(&|n| organizer(n) == 2)),
             (
                 json!({ "organizers": [{ "handle": "person3.example.com" }, { "did": did(2) }] }),
@@ -104,6 +120,9 @@ async fn filters_narrow_the_list() {
             (near(100_000), listed(&|n| n < 9)),
             (near(500_000), listed(&|n| n < 45)),
             (near(1), listed(&|_| false)),
+            // From the north, and across the antimeridian from nobody.
+            (json!({ "near": { "latitude": 60, "longitude": 13.4, "radiusMeters": 400_000 } }), listed(&|n| n >= 39)),
+            (json!({ "near": { "latitude": 52.5, "longitude": -180, "radiusMeters": 500_000 } }), listed(&|_| false)),
         ];
         for (filter, expected) in cases {
             let found: BTreeSet<i64> = world.listed(filter.clone()).await.into_iter().collect();

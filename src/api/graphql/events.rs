@@ -75,7 +75,8 @@ impl From<EventOrder> for Sort {
 /// Conditions on events; all given conditions must hold, lists match any member and an empty list matches nothing.
 #[derive(Clone, Debug, InputObject)]
 pub(crate) struct EventFilter {
-    /// Words that all occur in name or description, whatever their case; at most 8 words and 200 characters.
+    /// Words, whatever their case, or beginnings of words: each begins a word of name or description. Punctuation does
+    /// not matter, and a text without words does not narrow the list; at most 8 words and 200 characters.
     #[graphql(directive = cost::apply(SCAN, None, None))]
     query: Option<String>,
     /// Start falls inside the range; events without a start never match.

@@ -36,6 +36,11 @@ use self::{
 };
 use crate::{app::App, error::Result};
 
+/// The identifier of an answer, for the other doors.
+pub(crate) fn rsvp_id(key: i64) -> String {
+    id::encode(id::Kind::Rsvp, key).to_string()
+}
+
 /// The executable schema.
 ///
 /// Every request needs [`RequestLoaders`] in its data, made for it alone.

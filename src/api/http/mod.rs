@@ -1,7 +1,8 @@
-//! Plain HTTP: GraphiQL, the schema's text, health, metrics. GraphQL itself is served by `api/graphql/transport`.
+//! Plain HTTP: the integration API, GraphiQL, the schema's text, health, metrics. GraphQL itself is served by `api/graphql/transport`.
 
 mod assets;
 mod health;
+mod integration;
 mod problem;
 
 use axum::{
@@ -29,6 +30,7 @@ pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken,
     Ok(Router::new()
         .route("/", get(move || async move { Redirect::temporary(home) }))
         .merge(pages)
+        .merge(integration::router(app.clone()))
         .merge(graphql::router(app, shutdown.clone(), open)?)
         .merge(probes(app, metrics, shutdown))
         .fallback(problem::not_found)

@@ -4,17 +4,21 @@ use std::any::Any;
 
 use axum::{
     Json,
-    http::{StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tracing::error;
+use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::error::Code;
+use crate::error::{Code, Error};
+
+/// Seconds after which a part that was away is asked for again.
+const PAUSE: u64 = 5;
 
 /// A problem document.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Problem {
     title: &'static str,
     status: u16,
@@ -22,11 +26,21 @@ pub(super) struct Problem {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    /// Field at fault, with the names that lead to it: `source.metadata.rev`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// The rule that was broken, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// Whole seconds to wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: Code, title: &'static str) -> Self {
-        Self { title, status: status.as_u16(), code: code.as_str(), detail: None }
+        let (status, code) = (status.as_u16(), code.as_str());
+        Self { title, status, code, detail: None, field: None, reason: None, retry_after: None }
     }
 
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -35,10 +49,60 @@ impl Problem {
     }
 }
 
+impl Problem {
+    pub(super) fn unauthenticated() -> Self {
+        let problem = Self::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, "a key is needed");
+        problem.with_detail("send `Authorization: Bearer KEY` with a service key that was not revoked")
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        let text = format!("failed to {error}");
+        match error {
+            Error::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, code, "there is no such thing").with_detail(text)
+            }
+            Error::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, code, "this key may not").with_detail(text),
+            Error::Invalid { field, code: reason, .. } => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                let problem = Self::new(status, code, "a value breaks a rule").with_detail(text);
+                Self { field: Some(field.into_owned()), reason: Some(reason), ..problem }
+            }
+            Error::RateLimited { retry_after } => {
+                // Whole seconds, rounded up: whoever waits that long is let in.
+                let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, "too much at once");
+                Self { retry_after: Some(seconds), ..problem }
+            }
+            Error::Upstream { .. } | Error::Unavailable { .. } => {
+                warn!(error = error.chain(), "a request failed");
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "something is away").with_detail(text);
+                Self { retry_after: Some(PAUSE), ..problem }
+            }
+            Error::Bug(_) => {
+                let id = Uuid::now_v7();
+                error!(error_id = %id, error = error.chain(), "a request failed");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Self::new(status, code, "something went wrong here").with_detail(format!("error id {id}"))
+            }
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        (status, headers, Json(self)).into_response()
     }
 }
 

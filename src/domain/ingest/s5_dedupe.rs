@@ -35,7 +35,7 @@ pub(super) enum Novelty {
     /// A later revision with the very content that is held: an echo of our own write, or a repository read again. Only
     /// the revision moves.
     Echo,
-    /// The same revision of a record that could not be read then and may be now.
+    /// The same revision of a record that could not be read then and may be now, or of which only fields were known.
     Reread,
     /// The same revision of a record that can still not be read.
     Unreadable,
@@ -74,6 +74,8 @@ pub(super) fn judge(change: &RecordChange, held: Option<&Held>) -> Novelty {
         std::cmp::Ordering::Equal => match change.version.as_ref().map(|version| &version.reading.draft) {
             Some(Ok(_)) if held.verdict == Verdict::Unreadable => Novelty::Reread,
             Some(Err(_)) if held.verdict == Verdict::Unreadable => Novelty::Unreadable,
+            // What was made of its fields has no version and is never to the letter of the lexicon.
+            Some(Ok(_)) if held.cid.is_none() && held.verdict == Verdict::Lenient && cid.is_some() => Novelty::Reread,
             _ => Novelty::Same,
         },
         std::cmp::Ordering::Greater if cid.is_some() && cid == held.cid.as_ref() => Novelty::Echo,

@@ -22,6 +22,8 @@ pub enum Kind {
     Session,
     /// Who holds a lock.
     Lock,
+    /// What was answered to a request that may be repeated.
+    Answer,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Rate => "rate",
             Self::Session => "session",
             Self::Lock => "lock",
+            Self::Answer => "answer",
         }
     }
 }

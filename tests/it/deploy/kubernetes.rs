@@ -313,9 +313,9 @@ fn nothing_is_reachable_that_is_not_named() {
         let is_api = labels["app.kubernetes.io/component"] == "api";
         let (mut inward, mut outward) = (vec!["gateway-deny"], vec!["gateway-deny", "gateway-data"]);
         if is_api {
-            inward.push("gateway-requests")
+            inward.push("gateway-requests");
         } else {
-            outward.push("gateway-network")
+            outward.push("gateway-network");
         }
         inward.push("gateway-metrics");
         inward.sort_unstable();
