@@ -25,7 +25,9 @@ use crate::{
 /// the configured grace.
 pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) -> Result<()> {
     let shutdown = CancellationToken::new();
-    // Bound before anything else happens: a taken port is told at once.
+    // Watched from here on: a signal during the start is no sudden death.
+    let signalled = signalled();
+    // Bound before anything else is opened: a taken port is told at once.
     let listener = listen::bind(&app.config.http).await?;
     let queues = Queues::open(&app).await?;
     let mut tasks = JoinSet::new();
@@ -47,7 +49,7 @@ pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) ->
     info!(roles = names.join(","), "started");
     tasks.spawn(telemetry::keep_up(metrics, shutdown.clone()));
     let failure = tokio::select! {
-        () = signalled() => None,
+        () = signalled => None,
         ended = tasks.join_next() => Some(ended),
     };
     shutdown.cancel();
@@ -90,14 +92,17 @@ async fn serve(
     Ok(())
 }
 
-async fn signalled() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        warn!("signals cannot be watched; only a failure ends the process");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: finishing"),
-        _ = interrupt.recv() => info!("SIGINT: finishing"),
+/// Waits for SIGTERM or SIGINT, those counted that come from the call on.
+fn signalled() -> impl Future<Output = ()> {
+    let watched = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = watched else {
+            warn!("signals cannot be watched; only a failure ends the process");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: finishing"),
+            _ = interrupt.recv() => info!("SIGINT: finishing"),
+        }
     }
 }

@@ -104,8 +104,6 @@ async fn entities_and_tables_agree() {
         }
         every_entity!(compare);
         tables.remove("seaql_migrations");
-        // An index that is a table, several on SQLite; triggers keep it and no entity reads it.
-        tables.retain(|name, _| !name.starts_with("event_search"));
         assert!(tables.is_empty(), "tables without an entity: {tables:?}");
     })
     .await;
@@ -131,17 +129,18 @@ fn columns<E: EntityTrait>(backend: DbBackend) -> BTreeMap<String, Column> {
     E::Column::iter().map(column).collect()
 }
 
-/// What the database says of itself, by table and column.
+/// What the database says of itself, by table and column. `event_search` is an index, though it is a table, or several:
+/// triggers keep it and no entity reads it.
 async fn tables(db: &DatabaseConnection) -> BTreeMap<String, BTreeMap<String, Column>> {
     let sql = match db.get_database_backend() {
         DbBackend::Postgres => {
             "SELECT table_name AS t, column_name AS c, data_type AS k, is_nullable = 'YES' AS n
-            FROM information_schema.columns WHERE table_schema = current_schema()"
+            FROM information_schema.columns WHERE table_schema = current_schema() AND table_name <> 'event_search'"
         }
         _ => {
             r#"SELECT m.name AS t, p.name AS c, lower(p.type) AS k, NOT p."notnull" AND NOT p.pk AS n
             FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS p
-            WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'"#
+            WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name NOT LIKE 'event_search%'"#
         }
     };
     let mut tables: BTreeMap<String, BTreeMap<String, Column>> = BTreeMap::new();

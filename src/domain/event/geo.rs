@@ -190,7 +190,9 @@ mod tests {
     #[test]
     fn the_box_is_cut_at_the_antimeridian_and_open_at_a_pole() {
         let reach = |latitude, longitude| GeoRadius::new(latitude, longitude, 100_000).unwrap().spans().to_vec();
-        assert!(matches!(reach(0.0, 0.0)[..], [(west, east)] if west > -0.91 && east < 0.91 && west == -east));
+        assert!(
+            matches!(reach(0.0, 0.0)[..], [(west, east)] if west > -0.91 && east < 0.91 && (west + east).abs() < 1e-9)
+        );
         for longitude in [-179.5, 179.5] {
             assert!(
                 matches!(reach(0.0, longitude)[..], [(west, 180.0), (-180.0, east)] if west > 178.0 && east < -178.0)

@@ -22,7 +22,7 @@ where
     A: ActiveModelTrait,
 {
     let mut written = 0;
-    for statement in statements(tx.get_database_backend(), rows, on_conflict.as_ref())? {
+    for statement in statements(tx.get_database_backend(), &rows, on_conflict.as_ref())? {
         written += tx.execute(&statement).await?.rows_affected();
     }
     Ok(written)
@@ -41,7 +41,7 @@ where
 {
     let names: Vec<String> = columns.iter().map(|column| column.as_str().to_owned()).collect();
     let mut written = Vec::new();
-    for mut statement in statements(tx.get_database_backend(), rows, on_conflict.as_ref())? {
+    for mut statement in statements(tx.get_database_backend(), &rows, on_conflict.as_ref())? {
         statement.returning(ReturningClause::Columns(names.iter().map(|name| name.clone().into()).collect()));
         for row in tx.query_all(&statement).await? {
             written.push(row.try_get_many("", &names)?);
@@ -51,7 +51,7 @@ where
 }
 
 /// One statement on PostgreSQL; on SQLite, which has no arrays, one for each [piece](pieces).
-fn statements<A>(backend: DbBackend, rows: Vec<A>, on_conflict: Option<&OnConflict>) -> Result<Vec<InsertStatement>>
+fn statements<A>(backend: DbBackend, rows: &[A], on_conflict: Option<&OnConflict>) -> Result<Vec<InsertStatement>>
 where
     A: ActiveModelTrait,
 {
@@ -69,13 +69,13 @@ where
     if backend == DbBackend::Postgres {
         let mut source = SelectStatement::new();
         for column in &columns {
-            source.expr(array(*column, &rows)?);
+            source.expr(array(*column, rows)?);
         }
         let mut insert = into();
         insert.select_from(source).map_err(Error::bug)?;
         return Ok(vec![insert]);
     }
-    pieces(&rows)
+    pieces(rows)
         .map(|piece| {
             let mut insert = into();
             for row in piece {
