@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the newest events whose text holds every word: search.sh WORDS…
+# Prints the newest events in whose text every word, or one that begins with it, is found: search.sh WORDS…
 set -euo pipefail
 operations=$(dirname "${BASH_SOURCE[0]}")/../operations
 

@@ -143,20 +143,17 @@ async fn a_process_whose_connections_are_all_busy_is_ready() {
 #[tokio::test]
 async fn a_database_that_takes_no_writes_is_not_ready() {
     on_each_database(async |database| {
-        let app = match database.db.backend() {
-            DbBackend::Postgres => {
-                let app = TestApp::open(database).await.app;
-                let name = database.url.rsplit('/').next().unwrap();
-                let sql = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = on"#);
-                app.db.read().execute_unprepared(&sql).await.unwrap();
-                app
-            }
-            _ => {
-                let url = database.url.replace("mode=rwc", "mode=ro");
-                let settings = format!("database = {{ url = {url:?}, migrate = false }}");
-                let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();
-                App::open(config, Clock::system()).await.unwrap()
-            }
+        let app = if database.db.backend() == DbBackend::Postgres {
+            let app = TestApp::open(database).await.app;
+            let name = database.url.rsplit('/').next().unwrap();
+            let sql = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = on"#);
+            app.db.read().execute_unprepared(&sql).await.unwrap();
+            app
+        } else {
+            let url = database.url.replace("mode=rwc", "mode=ro");
+            let settings = format!("database = {{ url = {url:?}, migrate = false }}");
+            let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();
+            App::open(config, Clock::system()).await.unwrap()
         };
         let (status, body) = readiness(&health(&app)).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");

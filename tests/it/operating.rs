@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use entities::{ingest_failure, sets::FailureState};
 use gateway::domain::ingest::failure::{self, Selection};
 use sea_orm::EntityTrait;
@@ -191,7 +191,7 @@ async fn what_was_decided_long_ago_is_forgotten() {
         failure::discard(&app, &parked[0]).await.unwrap();
         let day = Duration::from_hours(24);
         let clear = async |days: i64| {
-            let now = Utc::now() + TimeDelta::days(days);
+            let now = app.clock.now() + TimeDelta::days(days);
             app.db.transact(|tx| async move { failure::clear(&*tx, now, 30 * day).await }).await.unwrap()
         };
         assert_eq!(clear(29).await, 0);

@@ -43,8 +43,16 @@ pub(crate) struct Version {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
     Event(Box<EventSays>),
-    Rsvp { subject: String, subject_cid: String, status: RsvpStatus, created_at: DateTime<Utc> },
+    Rsvp(Box<RsvpSays>),
     Unreadable,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RsvpSays {
+    pub(crate) subject: String,
+    pub(crate) subject_cid: String,
+    pub(crate) status: RsvpStatus,
+    pub(crate) created_at: DateTime<Utc>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -245,7 +253,7 @@ fn answer(rng: &mut Rng, dids: &[String]) -> Version {
             json["subject"] = json!(null);
             Content::Unreadable
         }
-        _ => Content::Rsvp { subject, subject_cid, status, created_at },
+        _ => Content::Rsvp(Box::new(RsvpSays { subject, subject_cid, status, created_at })),
     };
     Version { cid: cid_of(&json.to_string()), content, json }
 }

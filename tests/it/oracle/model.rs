@@ -16,7 +16,7 @@ use entities::{
 use gateway::infra::db::Db;
 use sea_orm::{EntityTrait, QueryOrder};
 
-use super::history::{Body, Change, Content, EventSays, Message, Version};
+use super::history::{Body, Change, Content, EventSays, Message, RsvpSays, Version};
 use crate::support::records::tid;
 
 /// Everything that the gateway knows of some accounts.
@@ -98,7 +98,8 @@ impl State {
         }
         for (uri, change) in newest {
             let Some(Version { cid, content, .. }) = &change.version else { continue };
-            let Content::Rsvp { subject, subject_cid, status, created_at } = content else { continue };
+            let Content::Rsvp(says) = content else { continue };
+            let RsvpSays { subject, subject_cid, status, created_at } = &**says;
             if !state.events.contains_key(subject) {
                 continue;
             }
