@@ -25,7 +25,8 @@ pub(crate) fn cost(
 /// counting them costs, too.
 pub(crate) const SIFT: i32 = 50;
 
-/// Points for looking at every row where no index helps: an expensive operation, whatever else it asks for.
+/// Points for what may look at every row, as a word that stands in every text does: an expensive operation, whatever else
+/// it asks for.
 pub(crate) const SCAN: i32 = 1_000;
 
 /// The multipliers of every connection.

@@ -1,7 +1,6 @@
 //! Taking away what was brought: a tombstone in the ledger, through the pipeline like everything else.
 
-use entities::{sets::SourceType, source_record as ledger};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use entities::sets::SourceType;
 
 use super::{Kind, check_tenant, wire::source_type};
 use crate::{
@@ -12,50 +11,40 @@ use crate::{
             line::{CommitLine, of_record},
         },
         key::ServiceKey,
+        record,
     },
     error::{Error, Result},
-    infra::atproto::syntax::{AtUri, Did, tid_of},
+    infra::atproto::syntax::{AtUri, tid_of},
 };
 
-/// Takes away a record, by its AT-URI, or all records of this kind of an account, by its DID. Returns how many there were.
+/// Takes away the one record with this AT-URI. An account's DID names no record: whoever sends it by mistake would lose
+/// everything of that account.
 ///
-/// Errors: `NotFound` when there is none, `Forbidden` for a key that does not speak for the source, `Invalid` for an id
-/// that names neither, and `REVISION_AHEAD` for a record that claims to be written later than now.
-pub async fn remove(app: &App, key: &ServiceKey, kind: Kind, source: &str, id: &str) -> Result<usize> {
+/// Errors: `NotFound` when there is none, `Forbidden` for a key that does not speak for the source, `SOURCE_ID_MALFORMED`
+/// for what is no AT-URI, and `REVISION_AHEAD` for a record that claims to be written later than now.
+pub async fn remove(app: &App, key: &ServiceKey, kind: Kind, source: &str, id: &str) -> Result<()> {
     check_tenant(app, key)?;
     if source_type(key, source, || "sourceType".to_owned())? != SourceType::Bluesky {
         // Nothing of another origin was ever accepted.
         return Err(missing(id));
     }
-    let of_kind = ledger::Entity::find()
-        .select_only()
-        .columns([ledger::Column::Did, ledger::Column::Rkey, ledger::Column::Rev])
-        .filter(ledger::Column::Collection.eq(kind.collection()))
-        .filter(ledger::Column::DeletedAt.is_null());
-    let named = match (AtUri::parse(id), Did::parse(id)) {
-        (Ok(uri), _) => of_kind.filter(ledger::Column::Uri.eq(uri.to_string())),
-        (_, Ok(did)) => of_kind.filter(ledger::Column::Did.eq(did.as_str())),
-        _ => return Err(Error::invalid("sourceId", "SOURCE_ID_MALFORMED", "expected an AT-URI or a DID")),
-    };
-    let rows: Vec<(String, String, String)> = named.into_tuple().all(app.db.read()).await?;
-    if rows.is_empty() {
+    let malformed = || Error::invalid("sourceId", "SOURCE_ID_MALFORMED", "expected the AT-URI of one record");
+    let uri = AtUri::parse(id).map_err(|_| malformed())?;
+    if uri.collection.as_str() != kind.collection() {
         return Err(missing(id));
     }
+    let held = record::by_uris(app.db.read(), vec![uri.to_string()]).await?.into_values().next();
+    let held = held.ok_or_else(|| missing(id))?;
     let now = app.clock.now();
     let rev = tid_of(now);
-    if rows.iter().any(|(_, _, held)| *held >= rev) {
+    if held.rev >= rev {
         let why = "the record claims to be written later than now";
         return Err(Error::invalid("sourceId", "REVISION_AHEAD", why));
     }
-    let line = |(did, rkey, _): &(String, String, String)| {
-        let (collection, rev) = (kind.collection(), rev.as_str());
-        of_record(did, now, CommitLine { rev, operation: "delete", collection, rkey, record: None, cid: None })
-    };
-    let lines: Vec<String> = rows.iter().map(line).collect();
-    for batch in lines.chunks(app.config.ingest.batch_size.max(1)) {
-        ingest::submit(app, batch).await?;
-    }
-    Ok(rows.len())
+    let (collection, rkey) = (kind.collection(), uri.rkey.as_str());
+    let deletion = CommitLine { rev: &rev, operation: "delete", collection, rkey, record: None, cid: None };
+    ingest::submit(app, &[of_record(uri.did.as_str(), now, deletion)]).await?;
+    Ok(())
 }
 
 fn missing(id: &str) -> Error {
