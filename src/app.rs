@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use crate::{
     config::Config,
     domain::{
@@ -17,7 +19,8 @@ use crate::{
         clock::Clock,
         db::{Db, DbSettings},
         http::{Outbound, OutboundSettings},
-        kv::{Kv, KvSettings, Topic},
+        kv::{self, Kv, KvSettings},
+        queue::{Broker, BrokerSettings, Queue, Queues, Topic},
     },
 };
 
@@ -32,14 +35,17 @@ pub struct App {
     pub kv: Kv,
     /// Time.
     pub clock: Clock,
-    /// The tenant that the network's records are routed to.
+    /// The tenant that is asked for: where nobody names one, the [network's](Self::network).
     pub tenant: Tenant,
+    /// The tenant that records of the network are routed to, whoever asks, and whose administrators see what was put aside.
+    pub network: Tenant,
     /// The client for hosts that somebody else names.
     pub outbound: Outbound,
     /// Who is behind a DID.
     pub directory: Directory,
     /// Committed changes of events, live.
     pub changes: Feed,
+    queues: Arc<OnceCell<Queues>>,
 }
 
 impl App {
@@ -52,6 +58,8 @@ impl App {
         let db = connect(&config).await?;
         if config.database.migrate {
             db.migrate().await?;
+        } else {
+            db.check_tables().await?;
         }
         let settings = KvSettings { url: config.kv.url.clone(), namespace: config.kv.namespace.clone() };
         let kv = Kv::open(&settings, db.clone(), clock.clone()).await?;
@@ -65,14 +73,48 @@ impl App {
         let plc_url = config.network.plc_url.clone();
         Ok(Self {
             directory: Directory::new(outbound.clone(), DirectorySettings { plc_url }),
-            changes: Feed::new(db.clone(), tenant, kv.bell(Topic::Changes), FeedSettings::default()),
+            changes: Feed::new(db.clone(), tenant, kv.bell(kv::Topic::Changes), FeedSettings::default()),
             config: Arc::new(config),
             db,
             kv,
             clock,
             tenant,
+            network: tenant,
             outbound,
+            queues: Arc::default(),
         })
+    }
+
+    /// The queues: in the broker where the configuration names one, which is connected to at the first call, else in the
+    /// database.
+    pub async fn queues(&self) -> Result<&Queues> {
+        self.queues.get_or_try_init(|| self.open_queues()).await
+    }
+
+    async fn open_queues(&self) -> Result<Queues> {
+        let queue = &self.config.queue;
+        let broker = match &queue.url {
+            None => None,
+            Some(url) => {
+                let (url, prefix) = (url.clone(), queue.prefix.clone());
+                let (partitions, prefetch) = (queue.partitions, queue.prefetch);
+                let settings = BrokerSettings { url, prefix, partitions, prefetch, ..BrokerSettings::default() };
+                Some(Broker::connect(&settings).await?)
+            }
+        };
+        let open = |topic| match &broker {
+            None => Queue::embedded(self.db.clone(), self.clock.clone(), topic),
+            Some(broker) => Queue::rabbit(broker, self.clock.clone(), topic),
+        };
+        Ok(Queues { records: open(Topic::Records), resyncs: open(Topic::Resyncs), broker })
+    }
+}
+
+impl App {
+    /// The same program, as those see it who ask for this tenant.
+    #[must_use]
+    pub fn of(&self, tenant: Tenant) -> Self {
+        Self { tenant, changes: self.changes.of(tenant), ..self.clone() }
     }
 }
 

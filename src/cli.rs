@@ -1,7 +1,9 @@
 //! Arguments, and what each command does with them.
 
+mod failures;
 mod health;
 mod keys;
+mod tenants;
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +22,6 @@ use gateway::{
     api::graphql,
     app::{self, App},
     config::{self, Config},
-    domain::ingest::{Outcome, failure},
     error::{Error, Result},
     infra::{clock::Clock, db::Db},
     roles::{Role, replay, serve},
@@ -72,12 +73,15 @@ enum Command {
         /// File to read, - for standard input
         file: PathBuf,
     },
-    /// Show, retry or discard messages that could not be applied
+    /// Show, count, retry or discard messages that could not be applied, dead letters of the queues among them
     #[command(subcommand)]
-    Failures(Failures),
-    /// Make, list and revoke the keys of programs that bring events and answers over HTTP
+    Failures(failures::Failures),
+    /// Make, list and revoke the keys of programs that bring events and answers, and of administrators
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Make and list tenants
+    #[command(subcommand)]
+    Tenants(tenants::Tenants),
 }
 
 #[derive(Debug, Default, Args)]
@@ -88,34 +92,6 @@ struct Serve {
     /// serve: address to listen on [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Failures {
-    /// Print parked messages, one JSON object a line
-    List(Chosen),
-    /// Take parked messages through the pipeline again
-    Retry(Chosen),
-    /// Give parked messages up for good
-    Discard(Chosen),
-}
-
-#[derive(Debug, Args)]
-struct Chosen {
-    /// Only these, by id
-    ids: Vec<i64>,
-    /// Only with this code, such as EVENT_NAME_MISSING
-    #[arg(long)]
-    code: Option<String>,
-    /// Only of this repository
-    #[arg(long)]
-    did: Option<String>,
-    /// At most so many, the oldest first [default: all]
-    #[arg(long)]
-    limit: Option<u64>,
-    /// Every parked message: retry and discard ask for this when nothing else chooses
-    #[arg(long)]
-    all: bool,
 }
 
 /// Carries out a command.
@@ -131,12 +107,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             let roles: BTreeSet<Role> =
                 if serve.roles.is_empty() { Role::ALL.into() } else { serve.roles.iter().copied().collect() };
             let config = configured(&serve)?;
-            telemetry::logs(&config.log)?;
+            let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+            let traces = telemetry::logs_and_traces(&config.log, &config.telemetry, &names.join(","))?;
             let metrics = telemetry::metrics()?;
+            serve::await_tables(&config).await?;
             let app = App::open(config, Clock::system()).await?;
             let db = app.db.clone();
             let served = serve::run(app, &roles, metrics).await;
             close(&db).await;
+            traces.end().await;
             served?;
         }
         Command::Migrate => {
@@ -159,10 +138,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             close(&app.db).await;
             print(&format!("{}\n", summary?))?;
         }
-        Command::Failures(command) => return failures(configured(&Serve::default())?, command).await,
+        Command::Failures(command) => {
+            // Before the database is touched: what makes no sense changes nothing.
+            command.check()?;
+            let app = open(configured(&Serve::default())?).await?;
+            let outcome = failures::act(&app, command).await;
+            close(&app.db).await;
+            return outcome;
+        }
         Command::Keys(command) => {
             let app = open(configured(&Serve::default())?).await?;
             let outcome = keys::act(&app, command).await;
+            close(&app.db).await;
+            outcome?;
+        }
+        Command::Tenants(command) => {
+            let app = open(configured(&Serve::default())?).await?;
+            let outcome = tenants::act(&app, command).await;
             close(&app.db).await;
             outcome?;
         }
@@ -228,76 +220,6 @@ async fn read(app: &App, input: Input) -> Result<replay::Summary> {
     let summary = replay::run(app, input.lines, |bytes| bar.inc(bytes)).await;
     bar.finish_and_clear();
     summary
-}
-
-async fn failures(config: Config, command: Failures) -> Result<ExitCode> {
-    let (Failures::List(chosen) | Failures::Retry(chosen) | Failures::Discard(chosen)) = &command;
-    let selection = failure::Selection { ids: chosen.ids.clone(), code: chosen.code.clone(), did: chosen.did.clone() };
-    let is_choice = chosen.all || !chosen.ids.is_empty() || chosen.code.is_some() || chosen.did.is_some();
-    if !is_choice && !matches!(command, Failures::List(_)) {
-        return Err(Error::invalid("choice", "NOTHING_CHOSEN", "name ids, --code, --did, or --all"));
-    }
-    let app = open(config).await?;
-    let outcome = act(&app, &command, &selection, chosen.limit).await;
-    close(&app.db).await;
-    outcome
-}
-
-/// Exits with 1 when one of the ids is not parked, else with 2 when one that was retried still is.
-async fn act(app: &App, command: &Failures, selection: &failure::Selection, limit: Option<u64>) -> Result<ExitCode> {
-    let limit = limit.unwrap_or(i64::MAX.unsigned_abs());
-    let mut wanted: BTreeSet<i64> = selection.ids.iter().copied().collect();
-    // Of the ids all are looked for, so that those which are not there can be told from those beyond the limit.
-    let most = if wanted.is_empty() { limit } else { i64::MAX.unsigned_abs() };
-    let mut parked = failure::list(app, selection, most).await?;
-    for row in &parked {
-        wanted.remove(&row.id);
-    }
-    let missing: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-    if parked.is_empty() && !missing.is_empty() {
-        return Err(Error::NotFound { what: "parked message", key: missing.join(", ") });
-    }
-    parked.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut still_parked = 0_usize;
-    for row in &parked {
-        match command {
-            Failures::List(_) => print(&format!("{}\n", line(row)))?,
-            Failures::Discard(_) => failure::discard(app, row).await?,
-            Failures::Retry(_) => {
-                if let Outcome::Parked(parked) = failure::retry(app, row).await? {
-                    still_parked += 1;
-                    eprintln!("{} {} {}", row.id, parked.code, parked.why);
-                }
-            }
-        }
-    }
-    match command {
-        Failures::List(_) => {}
-        Failures::Discard(_) => print(&format!("discarded {}\n", parked.len()))?,
-        Failures::Retry(_) => {
-            print(&format!("resolved {}\nparked {still_parked}\n", parked.len() - still_parked))?;
-        }
-    }
-    if !missing.is_empty() {
-        eprintln!("openmeet-gateway: failed to find {} of the messages: {}", missing.len(), missing.join(", "));
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(if still_parked > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
-}
-
-fn line(row: &failure::Model) -> serde_json::Value {
-    serde_json::json!({
-        "id": row.id,
-        "stage": row.stage,
-        "code": row.code,
-        "reason": row.reason,
-        "did": row.did,
-        "uri": row.uri,
-        "attempts": row.attempts,
-        "firstFailedAt": row.first_failed_at,
-        "lastFailedAt": row.last_failed_at,
-        "payload": row.payload,
-    })
 }
 
 /// Standard output belongs to what was asked for. A reader that has gone, as in `… | head`, is no failure.

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use self::sections::{
-    Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, Queue, Start, Streams,
+    Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, Queue, Start, Streams, Telemetry,
 };
 use crate::error::{Error, Result};
 
@@ -60,6 +60,8 @@ pub struct Config {
     pub identity: Identity,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go.
+    pub telemetry: Telemetry,
 }
 
 /// A configuration file that was read.

@@ -25,6 +25,12 @@ pub enum Error {
         /// The key that was asked for.
         key: String,
     },
+    /// The caller shows nothing that opens.
+    #[error("know the caller: {why}")]
+    Unauthenticated {
+        /// Text for people.
+        why: &'static str,
+    },
     /// The caller is known and may not.
     #[error("let the caller in: {why}")]
     Forbidden {
@@ -101,6 +107,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::NotFound { .. } => Code::NotFound,
+            Self::Unauthenticated { .. } => Code::Unauthenticated,
             Self::Forbidden { .. } => Code::Forbidden,
             Self::Invalid { .. } => Code::BadInput,
             Self::Upstream { .. } => Code::Upstream,
@@ -121,7 +128,9 @@ impl Error {
     /// What a queue does with the message.
     pub fn class(&self) -> Class {
         match self {
-            Self::NotFound { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => Class::Data,
+            Self::NotFound { .. } | Self::Unauthenticated { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => {
+                Class::Data
+            }
             Self::Upstream { .. } | Self::RateLimited { .. } | Self::Bug(_) => Class::Retryable,
             Self::Unavailable { .. } => Class::System,
         }

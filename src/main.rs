@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match cli::run(cli::Arguments::parse()).await {
+    match Box::pin(cli::run(cli::Arguments::parse())).await {
         Ok(code) => code,
         Err(error) => {
             // The log may not have started, and a person waits for the answer.

@@ -1,4 +1,4 @@
-//! What the process says about itself: log lines, panics among them, and metrics.
+//! What the process says about itself: log lines, panics among them, metrics, and traces where a collector wants them.
 //!
 //! Logs go to standard error; standard output belongs to the commands. Metrics are described in
 //! `src/telemetry/descriptions.rs`, those of GraphQL at its door, and rendered by the `/metrics` door from the handle
@@ -6,6 +6,7 @@
 
 mod descriptions;
 mod outage;
+mod traces;
 
 use std::{
     io::{self, IsTerminal},
@@ -15,11 +16,15 @@ use std::{
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-pub use self::{descriptions::describe, outage::Outage};
+pub use self::{
+    descriptions::describe,
+    outage::Outage,
+    traces::{Traces, caused, traceparent},
+};
 use crate::{
-    config::{Log, LogFormat},
+    config::{Log, LogFormat, Telemetry},
     error::{Error, Result},
 };
 
@@ -30,8 +35,21 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts logging as configured, panics included. Once a process: a second call is an [`Error::Bug`].
 pub fn logs(log: &Log) -> Result<()> {
-    // The client of the broker logs as an error whatever it returns as one; who asks for its lines by name gets them.
-    let filter = EnvFilter::try_new(format!("lapin=off,{}", log.level)).map_err(Error::bug)?;
+    begin(log, &Traces::default())
+}
+
+/// The same, and sends traces as configured, from within the runtime. The roles are told to the collector.
+pub fn logs_and_traces(log: &Log, telemetry: &Telemetry, roles: &str) -> Result<Traces> {
+    let traces = Traces::start(telemetry, roles)?;
+    begin(log, &traces)?;
+    Ok(traces)
+}
+
+fn begin(log: &Log, traces: &Traces) -> Result<()> {
+    // The client of the broker logs as an error whatever it returns as one, and PostgreSQL notes at each start that its
+    // tables are there; who asks for these lines by name gets them.
+    let quiet = "lapin=off,sqlx::postgres::notice=warn";
+    let filter = EnvFilter::try_new(format!("{quiet},{}", log.level)).map_err(Error::bug)?;
     let terminal = io::stderr().is_terminal();
     let json = match log.format {
         LogFormat::Auto => !terminal,
@@ -39,13 +57,12 @@ pub fn logs(log: &Log) -> Result<()> {
         LogFormat::Json => true,
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    let started = if json {
-        registry.with(lines.json().flatten_event(true)).try_init()
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed()
     } else {
-        registry.with(lines.with_ansi(terminal)).try_init()
+        lines.with_ansi(terminal).with_filter(filter).boxed()
     };
-    started.map_err(Error::bug)?;
+    tracing_subscriber::registry().with(lines).with(traces.layer()).try_init().map_err(Error::bug)?;
     panic::set_hook(Box::new(log_panic));
     Ok(())
 }

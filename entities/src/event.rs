@@ -54,11 +54,11 @@ pub struct Model {
     pub search_text: String,
     /// Origin.
     pub source_type: SourceType,
-    /// Identifier of the author at the origin: the DID for records of the network.
+    /// Identifier at the origin: the author's DID for records of the network, else that of the event.
     pub source_id: Option<String>,
     /// Page at the origin.
     pub source_url: Option<String>,
-    /// AT-URI of the record, unique in the tenant.
+    /// URI of the first record that told of it, an AT-URI or of a program's form; unique in the tenant.
     pub record_uri: Option<String>,
     /// Version of the record.
     pub record_cid: Option<String>,

@@ -25,6 +25,8 @@ pub struct Model {
     pub leased_until: Option<DateTimeUtc>,
     /// Arrival.
     pub enqueued_at: DateTimeUtc,
+    /// What its publisher was doing, as a W3C traceparent; null where nobody traces.
+    pub cause: Option<String>,
 }
 
 /// Joins are made by batched look-ups, so none is declared.

@@ -11,7 +11,7 @@ pub struct Model {
     /// Key.
     #[sea_orm(primary_key)]
     pub id: i64,
-    /// The one tenant that it may write to.
+    /// The tenant that is meant where a request names none; all of them are in `service_key_tenant`.
     pub tenant_id: i64,
     /// What it is for, in an operator's words.
     pub name: String,
@@ -22,6 +22,8 @@ pub struct Model {
     pub hash: Vec<u8>,
     /// Source types that it speaks for.
     pub source_types: Texts,
+    /// Whether it administers its tenant, too.
+    pub is_admin: bool,
     /// Creation.
     pub created_at: DateTimeUtc,
     /// Latest use, to about an hour; null before the first one.

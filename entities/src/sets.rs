@@ -95,6 +95,19 @@ set! {
     }
 }
 set! {
+    /// How the event was found that a program's record tells of.
+    MatchMethod {
+        /// The source's identifier is known, or names a new event.
+        SourceId = "source_id",
+        /// An event of the same page and start.
+        SourceUrl = "source_url",
+        /// The record links to an event of its author.
+        LinkBack = "link_back",
+        /// An event of the same site, name, start and place.
+        Fingerprint = "fingerprint",
+    }
+}
+set! {
     /// How well a record follows its lexicon.
     Verdict {
         /// To the letter.

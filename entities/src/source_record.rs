@@ -8,22 +8,23 @@ use crate::{location::Texts, sets::Verdict};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "source_record")]
 pub struct Model {
-    /// AT-URI.
+    /// AT-URI, or for what programs bring `SOURCE://TENANT/KIND/ID`.
     #[sea_orm(primary_key, auto_increment = false)]
     pub uri: String,
-    /// Repository that holds it.
+    /// Repository that holds it; for what programs bring who answers, or the name of the source.
     pub did: String,
-    /// Collection that holds it.
+    /// Collection that holds it, or `SOURCE://TENANT/KIND`.
     pub collection: String,
-    /// Key in the collection.
+    /// Key in the collection, or the identifier at the source.
     pub rkey: String,
-    /// Revision of the repository at which this version was seen; only a newer one changes the row.
+    /// Revision of the repository at which this version was seen; only a newer one changes the row. Where nobody told one it
+    /// is a time, and for a record of the network a guess, which begins with `0` and is less than every revision.
     pub rev: String,
     /// Version of the record; null for a tombstone.
     pub cid: Option<String>,
     /// The record verbatim, as JSON text; null for a tombstone.
     pub record: Option<String>,
-    /// AT-URI of the event that an RSVP answers.
+    /// URI of the event that an RSVP answers.
     pub subject_uri: Option<String>,
     /// How well the record follows its lexicon.
     pub verdict: Verdict,

@@ -1,4 +1,4 @@
-//! A person in a tenant: a member, or the shadow account of an author who has not joined.
+//! A person in a tenant: a member, or the shadow account of an author who has not joined; or the shadow account of a site.
 
 use sea_orm::entity::prelude::*;
 
@@ -19,6 +19,8 @@ pub struct Model {
     pub is_shadow_account: bool,
     /// Which origin made the account known.
     pub provider: SourceType,
+    /// Site that the events of this account come from, unique in tenant and provider; null for people.
+    pub source_name: Option<String>,
     /// First seen.
     pub created_at: DateTimeUtc,
     /// Last change.

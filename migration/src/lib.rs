@@ -13,6 +13,10 @@ mod m20261122_000003_seed_statistics;
 mod m20261122_000004_create_kv;
 mod m20261122_000005_create_service_key;
 mod m20261122_000006_create_search;
+mod m20261123_000001_carry_causes;
+mod m20261123_000007_create_event_source;
+mod m20261123_000007_lead_with_names;
+mod m20261123_000008_add_administration;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000004_create_kv::Migration),
             Box::new(m20261122_000005_create_service_key::Migration),
             Box::new(m20261122_000006_create_search::Migration),
+            Box::new(m20261123_000007_lead_with_names::Migration),
+            Box::new(m20261123_000007_create_event_source::Migration),
+            Box::new(m20261123_000001_carry_causes::Migration),
+            Box::new(m20261123_000008_add_administration::Migration),
         ]
     }
 }

@@ -10,7 +10,7 @@ const GIGABYTE: u64 = 1 << 30;
 impl Config {
     /// What the types cannot say. Each message stands alone and holds no value that may be secret.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { database, kv, queue, http, graphql, streams, network, ingest, identity, log } = self;
+        let Self { database, kv, queue, http, graphql, streams, network, ingest, identity, log, telemetry } = self;
 
         let known = ["sqlite:", "postgres://", "postgresql://"];
         if !known.iter().any(|scheme| database.url.starts_with(scheme)) {
@@ -38,7 +38,7 @@ impl Config {
                 return Err("expected origins such as \"https://openmeet.net\", without a path, or \"*\"".to_owned());
             }
         }
-        for url in streams.backfill.iter().chain([&network.plc_url]) {
+        for url in streams.backfill.iter().chain([&network.plc_url]).chain(&telemetry.otlp_endpoint) {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();
             if !is_plain || !url.username().is_empty() || url.password().is_some() {
                 return Err("expected an http or https URL without a user".to_owned());
@@ -51,7 +51,15 @@ impl Config {
                 return Err("expected URLs such as jetstream+wss://HOST/subscribe or firehose+wss://HOST".to_owned());
             }
         }
-        if !levels_are_known(&log.level) || EnvFilter::try_new(&log.level).is_err() {
+        let is_name = |name: &String| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            !name.is_empty() && name.len() <= 100 && name.chars().all(fits)
+        };
+        if graphql.named_operations.len() > 200 || !graphql.named_operations.iter().all(is_name) {
+            return Err("expected at most 200 names of GraphQL operations".to_owned());
+        }
+        // The parser of filters cuts words in the middle of a letter that is not ASCII.
+        if !log.level.is_ascii() || !levels_are_known(&log.level) || EnvFilter::try_new(&log.level).is_err() {
             return Err(
                 "expected a level (error, warn, info, debug, trace, off) or TARGET=LEVEL, or several".to_owned()
             );
@@ -86,6 +94,7 @@ impl Config {
             (u64::from(ingest.failure_retention_days), 1, 36_500),
             (u64::from(identity.refresh_hours), 1, 87_600),
             (u64::from(identity.batch), 1, 10_000),
+            (telemetry.sample_one_in, 1, 1_000_000_000),
         ];
         match sizes.into_iter().find(|(size, least, most)| size < least || size > most) {
             Some((_, least, most)) => Err(format!("expected a number from {least} to {most}")),

@@ -96,6 +96,8 @@ pub struct Graphql {
     pub max_operations: usize,
     /// See [`Graphql::operation_timeout`].
     pub operation_timeout_seconds: u64,
+    /// Operations that are counted by their name; none: the first that come.
+    pub named_operations: Vec<String>,
 }
 
 /// Where records come from.
@@ -173,6 +175,17 @@ pub struct Log {
     pub level: String,
     /// How it is written.
     pub format: LogFormat,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// Collector that speaks OTLP over HTTP; none: no traces.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub otlp_endpoint: Option<Url>,
+    /// One in how many traces that begin here is kept.
+    pub sample_one_in: u64,
 }
 
 /// How the log is written.

@@ -34,6 +34,13 @@ fn the_default_file_alone_is_a_configuration() {
 }
 
 #[test]
+fn a_log_filter_that_is_no_ascii_is_refused() {
+    // The filters' own parser panics at this one.
+    let filter = format!(" {}ㅙ=", "x".repeat(57));
+    assert!(error(from_variable("GATEWAY_LOG__LEVEL", &filter)).contains("expected a level"));
+}
+
+#[test]
 fn every_key_of_the_default_file_is_explained() {
     let lines: Vec<_> = DEFAULT.lines().collect();
     let bare: Vec<_> = lines

@@ -1,27 +1,33 @@
 //! Service keys: what a program shows to bring events and answers over HTTP.
 //!
 //! A key is 256 random bits behind a public prefix. It is told once, when it is made; only its SHA-256 is kept, which needs
-//! no salt and no slow hash, since nobody guesses 256 bits. A key is bound to one tenant and to the source types that it
-//! speaks for, and opens until it is revoked: a revoked key is refused from the next request on, by every process.
+//! no salt and no slow hash, since nobody guesses 256 bits. A key is bound to tenants and to the source types that it
+//! speaks for, may be given the right to administer those tenants, and opens until it is revoked: a revoked key is refused
+//! from the next request on, by every process.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use data_encoding::BASE32_NOPAD_NOCASE;
-use entities::{location::Texts, service_key as key, sets::SourceType, tenant};
+use entities::{location::Texts, service_key as key, service_key_tenant as of, sets::SourceType, tenant};
 use sea_orm::{
     ActiveEnum,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder,
-    sea_query::Expr,
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Select,
+    sea_query::{Expr, Query},
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     app::App,
-    domain::{source::lenient::clean, tenant::Tenant},
+    domain::{
+        actor::Actor,
+        page::{self, KeyKind, Order, Page, Position, Slice},
+        source::lenient::clean,
+        tenant::Tenant,
+    },
     error::{Error, Result},
 };
 
@@ -42,8 +48,11 @@ const NAME_CHARS: usize = 100;
 pub struct ServiceKey {
     /// Its public part; fit for logs and as the id of what is counted for it.
     pub prefix: String,
-    /// The one tenant that it may write to.
+    /// The tenant that the request means: the key's first one, unless it [named another](Self::enter).
     pub tenant: Tenant,
+    /// Whether it administers that tenant.
+    pub is_admin: bool,
+    id: i64,
     sources: BTreeSet<SourceType>,
 }
 
@@ -52,6 +61,46 @@ impl ServiceKey {
     pub fn speaks_for(&self, source: SourceType) -> bool {
         self.sources.contains(&source)
     }
+
+    /// The same key in that one of its tenants that a request names.
+    ///
+    /// Errors: `Forbidden` for any other, whether there is such a tenant or not.
+    pub async fn enter(self, app: &App, slug: &str) -> Result<Self> {
+        let tenant = Tenant::of_key_named(app.db.read(), self.id, slug).await?;
+        let tenant = tenant.ok_or(Error::Forbidden { why: "this key is not of this tenant" })?;
+        Ok(Self { tenant, ..self })
+    }
+}
+
+/// A key that is to be made.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// What it is for: one line of 1 to 100 characters.
+    pub name: String,
+    /// Names of its tenants, of which the first is meant where a request names none; the actor's own where none is given.
+    pub tenants: Vec<String>,
+    /// What it speaks for; at least one, unless it administers.
+    pub sources: Vec<SourceType>,
+    /// Whether it administers its tenants.
+    pub is_admin: bool,
+}
+
+/// A key that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The key itself, which is told nobody again.
+    pub text: String,
+    /// What is kept of it.
+    pub row: key::Model,
+}
+
+/// How a key is named to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// By the id of its row.
+    Id(i64),
+    /// By its prefix, or by all of it.
+    Text(&'a str),
 }
 
 /// A key as operators see it.
@@ -61,10 +110,12 @@ pub struct Listed {
     pub prefix: String,
     /// What it is for.
     pub name: String,
-    /// The tenant's name.
-    pub tenant: String,
+    /// Names of its tenants, the one that is meant by default first.
+    pub tenants: Vec<String>,
     /// What it speaks for.
     pub sources: Vec<String>,
+    /// Whether it administers its tenants.
+    pub is_admin: bool,
     /// Creation.
     pub created_at: DateTime<Utc>,
     /// Latest use, to about an hour.
@@ -73,55 +124,97 @@ pub struct Listed {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Makes a key; what is returned is told nobody again.
+/// Makes a key of tenants that the actor administers.
 ///
-/// Errors: `KEY_NAME_INVALID`, `KEY_SOURCES_INVALID`, and `NotFound` for a tenant that does not exist.
-pub async fn create(app: &App, tenant: &str, name: &str, sources: &[SourceType]) -> Result<String> {
-    let name = clean(name);
+/// Errors: `KEY_NAME_INVALID`, `KEY_SOURCES_INVALID`, `NotFound` for a tenant that does not exist, and those of
+/// [`Actor::administers`].
+pub async fn create(app: &App, actor: &Actor, wanted: &Wanted) -> Result<Made> {
+    let own = match actor {
+        Actor::Key(key) => key.tenant,
+        Actor::Anonymous | Actor::Operator => app.tenant,
+    };
+    let mut bound: Vec<Tenant> = Vec::new();
+    for slug in &wanted.tenants {
+        let missing = || Error::NotFound { what: "tenant", key: slug.chars().take(NAME_CHARS).collect() };
+        let tenant = Tenant::by_slug(app.db.read(), slug).await?.ok_or_else(missing)?;
+        if !bound.contains(&tenant) {
+            bound.push(tenant);
+        }
+    }
+    let first = bound.first().copied().unwrap_or(own);
+    if bound.is_empty() {
+        bound.push(own);
+    }
+    bound.iter().try_for_each(|tenant| actor.administers(*tenant))?;
+    let name = clean(&wanted.name);
     if name.is_empty() || name.contains('\n') || name.chars().count() > NAME_CHARS {
         let why = format!("a name is one line of 1 to {NAME_CHARS} characters");
         return Err(Error::invalid("name", "KEY_NAME_INVALID", why));
     }
-    let sources: BTreeSet<SourceType> = sources.iter().copied().collect();
-    if sources.is_empty() || sources.iter().any(|source| !SOURCES.contains(source)) {
-        let why = "a key speaks for at least one of bluesky, web, other";
+    let sources: BTreeSet<SourceType> = wanted.sources.iter().copied().collect();
+    let is_for_something = wanted.is_admin || !sources.is_empty();
+    if !is_for_something || sources.iter().any(|source| !SOURCES.contains(source)) {
+        let why = "a key that does not administer speaks for at least one of bluesky, web, other";
         return Err(Error::invalid("sources", "KEY_SOURCES_INVALID", why));
     }
     let text = new_key()?;
     let Some(prefix) = prefix_of(&text) else { return Err(Error::bug(anyhow::anyhow!("a new key has no prefix"))) };
-    let missing = || Error::NotFound { what: "tenant", key: tenant.to_owned() };
-    let (name, prefix, hash, sources) = (&name, &prefix, &hash(&text), &sources);
-    app.db
-        .transact(|tx| async move {
-            let tenant = Tenant::by_slug(&*tx, tenant).await?.ok_or_else(missing)?;
-            let row = key::ActiveModel {
-                id: NotSet,
-                tenant_id: Set(tenant.id()),
-                name: Set(name.clone()),
-                prefix: Set(prefix.clone()),
-                hash: Set(hash.to_vec()),
-                source_types: Set(Texts(sources.iter().map(|source| source.as_str().to_owned()).collect())),
-                created_at: Set(app.clock.now()),
-                last_used_at: Set(None),
-                revoked_at: Set(None),
-            };
-            key::Entity::insert(row).exec_without_returning(&*tx).await?;
-            Ok(())
-        })
-        .await?;
-    Ok(text)
+    let row = &key::ActiveModel {
+        id: NotSet,
+        tenant_id: Set(first.id()),
+        name: Set(name),
+        prefix: Set(prefix),
+        hash: Set(hash(&text).to_vec()),
+        source_types: Set(Texts(sources.iter().map(|source| source.as_str().to_owned()).collect())),
+        is_admin: Set(wanted.is_admin),
+        created_at: Set(app.clock.now()),
+        last_used_at: Set(None),
+        revoked_at: Set(None),
+    };
+    let bound = &bound;
+    let insert = app.db.transact(|tx| async move {
+        let row = key::Entity::insert(row.clone()).exec_with_returning(&*tx).await?;
+        let bound = bound.iter().map(|tenant| of::ActiveModel { key_id: Set(row.id), tenant_id: Set(tenant.id()) });
+        of::Entity::insert_many(bound).exec_without_returning(&*tx).await?;
+        Ok(row)
+    });
+    let row = insert.await?;
+    info!(key = row.prefix, by = actor.name(), is_admin = row.is_admin, "a service key was made");
+    Ok(Made { text, row })
 }
 
-/// All keys of all tenants, revoked ones too, oldest first.
-pub async fn list(app: &App) -> Result<Vec<Listed>> {
-    let rows = key::Entity::find().order_by_asc(key::Column::Id).all(app.db.read()).await?;
+/// The keys that an actor may see, revoked ones too: all of them for the operator, those that open its tenant, whether others
+/// too or not, for an administrator.
+fn visible(actor: &Actor) -> Result<Select<key::Entity>> {
+    let all = key::Entity::find();
+    if *actor == Actor::Operator {
+        return Ok(all);
+    }
+    let shown = actor.administers_own_tenant()?;
+    let bound = Query::select()
+        .column(of::Column::KeyId)
+        .from(of::Entity)
+        .and_where(of::Column::TenantId.eq(shown.tenant.id()))
+        .take();
+    Ok(all.filter(key::Column::Id.in_subquery(bound)))
+}
+
+/// All keys that the actor may see, oldest first.
+pub async fn list(app: &App, actor: &Actor) -> Result<Vec<Listed>> {
+    let rows = visible(actor)?.order_by_asc(key::Column::Id).all(app.db.read()).await?;
     let tenants = tenant::Entity::find().all(app.db.read()).await?;
+    let bound = of::Entity::find().order_by_asc(of::Column::TenantId).all(app.db.read()).await?;
     let slug = |id: i64| tenants.iter().find(|tenant| tenant.id == id).map(|tenant| tenant.slug.clone());
+    let of = |row: &key::Model| {
+        let others = bound.iter().filter(|bound| bound.key_id == row.id && bound.tenant_id != row.tenant_id);
+        std::iter::once(row.tenant_id).chain(others.map(|bound| bound.tenant_id)).filter_map(slug).collect()
+    };
     let listed = rows.into_iter().map(|row| Listed {
-        tenant: slug(row.tenant_id).unwrap_or_default(),
+        tenants: of(&row),
         prefix: row.prefix,
         name: row.name,
         sources: row.source_types.0,
+        is_admin: row.is_admin,
         created_at: row.created_at,
         last_used_at: row.last_used_at,
         revoked_at: row.revoked_at,
@@ -129,29 +222,73 @@ pub async fn list(app: &App) -> Result<Vec<Listed>> {
     Ok(listed.collect())
 }
 
-/// Withdraws a key, named by its prefix or by all of it. One that was withdrawn before stays as it is.
+/// A page of the keys that the actor may see, newest first.
+pub async fn page(app: &App, actor: &Actor, slice: &Slice) -> Result<Page<key::Model>> {
+    order().page(app.db.read(), visible(actor)?, slice).await
+}
+
+/// How many keys the actor may see.
+pub async fn count(app: &App, actor: &Actor) -> Result<u64> {
+    page::count(app.db.read(), visible(actor)?).await
+}
+
+/// A key by the id of its row, if there is one that the actor may see.
+pub async fn find(app: &App, actor: &Actor, id: i64) -> Result<Option<key::Model>> {
+    Ok(visible(actor)?.filter(key::Column::Id.eq(id)).one(app.db.read()).await?)
+}
+
+/// How the list is cut into pages.
+pub(crate) fn order() -> Order<key::Entity> {
+    Order {
+        tag: b'k',
+        key: key::Column::CreatedAt,
+        kind: KeyKind::Instant,
+        nullable: false,
+        descending: true,
+        id: key::Column::Id,
+        position: |row| Position { key: Some(row.created_at.timestamp_micros()), id: row.id },
+    }
+}
+
+/// Withdraws a key that the actor may see. One that was withdrawn before stays as it is.
 ///
-/// Errors: `NotFound`.
-pub async fn revoke(app: &App, named: &str) -> Result<()> {
-    let prefix = prefix_of(named).unwrap_or_else(|| named.to_owned());
-    let prefix = &prefix;
-    app.db
-        .transact(|tx| async move {
-            let this = key::Column::Prefix.eq(prefix);
-            let found = key::Entity::find().filter(this.clone()).one(&*tx).await?;
+/// Errors: `NotFound`; `Forbidden` to the administrator of one tenant for a key that opens others too.
+pub async fn revoke(app: &App, actor: &Actor, named: Named<'_>) -> Result<key::Model> {
+    let (condition, shown) = match named {
+        Named::Id(id) => (key::Column::Id.eq(id), id.to_string()),
+        Named::Text(text) => {
+            let prefix = prefix_of(text).unwrap_or_else(|| text.to_owned());
             // A whole key that is none of ours may be a secret somewhere else: it is not repeated.
-            let shown = || prefix.chars().take(MARK.len() + PREFIX).collect();
-            let found = found.ok_or_else(|| Error::NotFound { what: "service key", key: shown() })?;
-            if found.revoked_at.is_none() {
-                key::Entity::update_many()
-                    .col_expr(key::Column::RevokedAt, Expr::value(app.clock.now()))
-                    .filter(this)
-                    .exec(&*tx)
-                    .await?;
+            let shown = prefix.chars().take(MARK.len() + PREFIX).collect();
+            (key::Column::Prefix.eq(prefix), shown)
+        }
+    };
+    let (this, shown) = (&visible(actor)?.filter(condition), &shown);
+    let revoked = app.db.transact(|tx| async move {
+        let missing = || Error::NotFound { what: "service key", key: shown.clone() };
+        let found = this.clone().one(&*tx).await?.ok_or_else(missing)?;
+        if found.revoked_at.is_some() {
+            return Ok(found);
+        }
+        if let Actor::Key(shown) = actor {
+            let bound = of::Entity::find().filter(of::Column::KeyId.eq(found.id)).all(&*tx).await?;
+            if bound.iter().any(|bound| bound.tenant_id != shown.tenant.id()) {
+                return Err(Error::Forbidden {
+                    why: "this key opens other tenants too: `openmeet-gateway keys revoke`",
+                });
             }
-            Ok(())
-        })
-        .await
+        }
+        let now = Some(app.clock.now());
+        key::Entity::update_many()
+            .col_expr(key::Column::RevokedAt, Expr::value(now))
+            .filter(key::Column::Id.eq(found.id))
+            .exec(&*tx)
+            .await?;
+        Ok(key::Model { revoked_at: now, ..found })
+    });
+    let revoked = revoked.await?;
+    info!(key = revoked.prefix, by = actor.name(), "a service key was revoked");
+    Ok(revoked)
 }
 
 /// Who shows this key; `None` for one that does not open, for whatever reason.
@@ -163,9 +300,13 @@ pub async fn verify(app: &App, text: &str) -> Result<Option<ServiceKey>> {
     let Some(row) = found.filter(|row| is_this(row) && row.revoked_at.is_none()) else { return Ok(None) };
     note_use(app, &row).await;
     let tenant = Tenant::of_key(&row);
-    // What this version has no name for, it speaks for nobody.
-    let sources = row.source_types.0.iter().filter_map(|name| SourceType::try_from_value(name).ok()).collect();
-    Ok(Some(ServiceKey { prefix: row.prefix, tenant, sources }))
+    let sources = sources_of(&row);
+    Ok(Some(ServiceKey { id: row.id, prefix: row.prefix, tenant, is_admin: row.is_admin, sources }))
+}
+
+/// What a key speaks for. For what this version has no name for, it does not.
+pub fn sources_of(row: &key::Model) -> BTreeSet<SourceType> {
+    row.source_types.0.iter().filter_map(|name| SourceType::try_from_value(name).ok()).collect()
 }
 
 /// Notes that the key is in use, at most once an hour: every request would wait for a write. It can wait for the next use

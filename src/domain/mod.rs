@@ -1,7 +1,9 @@
 //! The rules, one folder or file for each noun.
 
 pub mod account;
+pub mod actor;
 pub mod change;
+mod cursor;
 pub mod event;
 pub mod ingest;
 pub mod integration;

@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use entities::source_record;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use entities::{event_source, source_record};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
-use crate::{error::Result, infra::db::among};
+use crate::{domain::tenant::Tenant, error::Result, infra::db::among};
 
-/// Living records by AT-URI.
+/// Living records by URI.
 pub async fn by_uris(
     db: &impl ConnectionTrait,
     uris: Vec<String>,
@@ -18,4 +18,24 @@ pub async fn by_uris(
         .all(db)
         .await?;
     Ok(rows.into_iter().map(|row| (row.uri.clone(), Arc::new(row))).collect())
+}
+
+/// The event that each of these records of programs tells of, by the record's URI.
+pub async fn events_of(
+    db: &impl ConnectionTrait,
+    tenant: Tenant,
+    uris: Vec<String>,
+) -> Result<HashMap<String, String>> {
+    if uris.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(String, String)> = event_source::Entity::find()
+        .select_only()
+        .columns([event_source::Column::Uri, event_source::Column::EventUri])
+        .filter(event_source::Column::TenantId.eq(tenant.id()))
+        .filter(among(db.get_database_backend(), event_source::Column::Uri, uris))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().collect())
 }

@@ -1,9 +1,23 @@
 //! Tenants. Every query on a table of a tenant starts here, so that none can forget the tenant.
 
-use entities::{change, event, event_attendee, service_key, tenant, user};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Select};
+use entities::{change, event, event_attendee, service_key, service_key_tenant, tenant, user};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Select,
+    sea_query::{Expr, ExprTrait, Query},
+};
 
-use crate::error::{Error, Result};
+use crate::{
+    app::App,
+    domain::source::lenient::clean,
+    error::{Error, Result},
+    infra::db::among,
+};
+
+/// Characters of a tenant's name in addresses and headers: as long as a label of a domain name may be.
+const SLUG_CHARS: usize = 63;
+/// Characters of its name for people.
+const NAME_CHARS: usize = 100;
 
 /// A tenant that exists: it can only be looked up, never made from a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,10 +38,51 @@ impl Tenant {
         Ok(row.map(|row| Self { id: row.id }))
     }
 
-    /// The tenant that a key is bound to.
+    /// The tenant with this key.
+    pub async fn by_id(db: &impl ConnectionTrait, id: i64) -> Result<Option<Self>> {
+        let row = tenant::Entity::find_by_id(id).one(db).await?;
+        Ok(row.map(|row| Self { id: row.id }))
+    }
+
+    /// The tenant that a key means by default.
     pub fn of_key(key: &service_key::Model) -> Self {
         // The database holds no key of a tenant that does not exist.
         Self { id: key.tenant_id }
+    }
+
+    /// The tenants, this one left out, in which one of these people has an account.
+    pub async fn others_with(db: &impl ConnectionTrait, own: Self, dids: Vec<String>) -> Result<Vec<Self>> {
+        let account = Query::select()
+            .expr(Expr::val(1))
+            .from(user::Entity)
+            .and_where(user::Column::TenantId.into_expr().equals(tenant::Column::Id.as_column_ref()))
+            .and_where(among(db.get_database_backend(), user::Column::Did, dids))
+            .take();
+        let others = tenant::Entity::find().filter(tenant::Column::Id.ne(own.id)).filter(Expr::exists(account));
+        Ok(others.order_by_asc(tenant::Column::Id).all(db).await?.into_iter().map(|row| Self { id: row.id }).collect())
+    }
+
+    /// The tenant that a row of the change log belongs to.
+    pub fn of_change(row: &change::Model) -> Self {
+        // Written with the event, which holds the database to it.
+        Self { id: row.tenant_id }
+    }
+
+    /// The tenant of this name, if the key is bound to it.
+    pub async fn of_key_named(db: &impl ConnectionTrait, key: i64, slug: &str) -> Result<Option<Self>> {
+        let bound = Query::select()
+            .column(service_key_tenant::Column::TenantId)
+            .from(service_key_tenant::Entity)
+            .and_where(service_key_tenant::Column::KeyId.eq(key))
+            .take();
+        let named = tenant::Entity::find().filter(tenant::Column::Slug.eq(slug));
+        let row = named.filter(tenant::Column::Id.in_subquery(bound)).one(db).await?;
+        Ok(row.map(|row| Self { id: row.id }))
+    }
+
+    /// Every tenant, oldest first.
+    pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Self>> {
+        Ok(list(db).await?.into_iter().map(|row| Self { id: row.id }).collect())
     }
 
     /// Value of the `tenant_id` columns.
@@ -54,4 +109,42 @@ impl Tenant {
     pub fn changes(self) -> Select<change::Entity> {
         change::Entity::find().filter(change::Column::TenantId.eq(self.id))
     }
+}
+
+/// Makes a tenant. Nothing is in it, and no key is bound to it.
+///
+/// Errors: `TENANT_SLUG_INVALID`, `TENANT_NAME_INVALID`, `TENANT_EXISTS`.
+pub async fn create(app: &App, slug: &str, name: &str) -> Result<Tenant> {
+    let is_edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let inner = |byte: u8| byte == b'-' || is_edge(Some(byte));
+    let is_slug = is_edge(slug.bytes().next()) && is_edge(slug.bytes().last()) && slug.bytes().all(inner);
+    if !is_slug || slug.len() > SLUG_CHARS {
+        let why = format!("a slug is 1 to {SLUG_CHARS} of a to z, 0 to 9 and, within, dashes");
+        return Err(Error::invalid("slug", "TENANT_SLUG_INVALID", why));
+    }
+    let name = clean(name);
+    if name.is_empty() || name.contains('\n') || name.chars().count() > NAME_CHARS {
+        let why = format!("a name is one line of 1 to {NAME_CHARS} characters");
+        return Err(Error::invalid("name", "TENANT_NAME_INVALID", why));
+    }
+    let name = &name;
+    app.db
+        .transact(|tx| async move {
+            if Tenant::by_slug(&*tx, slug).await?.is_some() {
+                return Err(Error::invalid("slug", "TENANT_EXISTS", "there is a tenant of this name"));
+            }
+            let row = tenant::ActiveModel {
+                id: NotSet,
+                slug: Set(slug.to_owned()),
+                name: Set(name.clone()),
+                created_at: Set(app.clock.now()),
+            };
+            Ok(Tenant { id: tenant::Entity::insert(row).exec(&*tx).await?.last_insert_id })
+        })
+        .await
+}
+
+/// Every tenant's row, oldest first.
+pub async fn list(db: &impl ConnectionTrait) -> Result<Vec<tenant::Model>> {
+    Ok(tenant::Entity::find().order_by_asc(tenant::Column::Id).all(db).await?)
 }

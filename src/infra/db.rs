@@ -5,10 +5,12 @@
 //! are one pool at READ COMMITTED, and what must not interleave takes [`lock`]s.
 
 mod connect;
+mod insert;
 mod probe;
 mod rows;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,12 +25,18 @@ use sea_orm::{
 };
 use tracing::debug;
 
-pub use self::rows::{among, bind_list, bind_pairs, insert, insert_returning, pieces};
 use self::{
     connect::{Purpose, make_folder, open},
     probe::Probe,
 };
-use crate::error::{Error, Result};
+pub use self::{
+    insert::{insert, insert_returning},
+    rows::{among, bind_list, bind_pairs, pieces},
+};
+use crate::{
+    error::{Error, Result},
+    infra::resilience::{Circuit, Dependency, Policy},
+};
 
 /// A running transaction.
 pub type Tx = Arc<DatabaseTransaction>;
@@ -40,6 +48,10 @@ const TRIES: u32 = 6;
 const WRITER_CACHE: &str = "-16000";
 /// Page cache of each reader: 2 MB, since the pages that count are in the system's cache as well.
 const READER_CACHE: &str = "-2000";
+
+/// When transactions are refused at once instead of each waiting for its connection. It is short, since a look whether the
+/// database is back costs little.
+const POLICY: Policy = Policy { failures: 3, first: Duration::from_millis(250), longest: Duration::from_secs(2) };
 
 /// How long SQLite waits for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,6 +71,7 @@ pub struct Db {
     reader: DatabaseConnection,
     writer: DatabaseConnection,
     probe: Probe,
+    circuit: Circuit,
     statements: Arc<AtomicU64>,
 }
 
@@ -74,7 +87,14 @@ impl Db {
         let writers = Purpose { size: if sqlite { 1 } else { readers.size }, cache: WRITER_CACHE, ..readers };
         let writer = open(settings, writers, &statements).await?;
         let reader = if sqlite { open(settings, readers, &statements).await? } else { writer.clone() };
-        Ok(Self { reader, writer, probe: Probe::new(settings.clone()), statements })
+        let probe = Probe::new(settings.clone());
+        let asked = probe.clone();
+        // The probe's own connection: those of the pool may all be dead, and each would be found so one by one.
+        let circuit = Circuit::looking(Dependency::Database, POLICY, move || {
+            let probe = asked.clone();
+            Box::pin(async move { probe.ask().await })
+        });
+        Ok(Self { reader, writer, probe, circuit, statements })
     }
 
     /// Which database it is.
@@ -90,16 +110,28 @@ impl Db {
     /// Runs `work` in one transaction, and again from the start when the database had to break it off in favour of
     /// another one. `work` may therefore run several times: it must do nothing that a rollback does not undo.
     ///
+    /// While the database is away it fails at once, with `Unavailable`.
+    ///
     /// The transaction is handed over as a shared handle instead of a reference, because a closure over a reference makes
     /// a future that the compiler cannot prove to be `Send`. It must not be kept.
     pub async fn transact<T, F>(&self, work: impl Fn(Tx) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
+        let pass = self.circuit.admit()?;
+        let outcome = self.insist(&work).await;
+        self.circuit.judge(pass, &outcome);
+        outcome
+    }
+
+    async fn insist<T, F>(&self, work: &impl Fn(Tx) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.attempt(&work).await {
+            match self.attempt(work).await {
                 Err(error) if tries < TRIES && wants_retry(&error) => {
                     debug!(tries, error = error.chain(), "transaction is run again");
                     let pause = Duration::from_millis(fastrand::u64(1..=(10 << tries)));
@@ -148,9 +180,38 @@ impl Db {
         Ok(tx.commit().await?)
     }
 
+    /// Succeeds when the schema is up to date; changes nothing.
+    ///
+    /// Errors: [`Error::Unavailable`] that says what to do.
+    pub async fn check_tables(&self) -> Result<()> {
+        let known = match self.backend() {
+            DbBackend::Postgres => "SELECT CAST(1 AS bigint) AS one WHERE to_regclass('seaql_migrations') IS NOT NULL",
+            _ => "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'",
+        };
+        let ask = |sql: &str| Statement::from_string(self.backend(), sql);
+        let mut applied = BTreeSet::new();
+        if self.reader.query_one_raw(ask(known)).await?.is_some() {
+            for row in self.reader.query_all_raw(ask("SELECT version FROM seaql_migrations")).await? {
+                applied.insert(row.try_get::<String>("", "version")?);
+            }
+        }
+        // Those of a newer program do no harm: they only add.
+        let missing = Migrator::migrations().iter().filter(|step| !applied.contains(step.name())).count();
+        if missing == 0 {
+            return Ok(());
+        }
+        let source = anyhow::anyhow!("{missing} migrations of its tables are missing; run `openmeet-gateway migrate`");
+        Err(Error::Unavailable { service: "database", source })
+    }
+
     async fn begin(&self) -> Result<DatabaseTransaction> {
         let sqlite_transaction_mode = (self.backend() == DbBackend::Sqlite).then_some(SqliteTransactionMode::Immediate);
         Ok(self.writer.begin_with_options(TransactionOptions { sqlite_transaction_mode, ..Default::default() }).await?)
+    }
+
+    /// Whether transactions are let through, for loops that wait until they are.
+    pub fn circuit(&self) -> &Circuit {
+        &self.circuit
     }
 
     /// Succeeds when the database can be read and written. Asks on a connection of its own, so that the answer does not

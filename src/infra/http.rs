@@ -5,21 +5,24 @@
 //! address, whatever a URL, a redirect or a DNS answer says. The address that was checked is the address that is
 //! connected to, because the check sits inside the resolver of the client; there is no second look-up to be lied to.
 //!
+//! A host that fails again and again is left alone for a while, and so is one that asks for it ([`rest_of`] tells callers how
+//! long): requests then fail at once.
+//!
 //! It deliberately does not retry (queues do), does not follow the proxies of the environment (they would resolve names
 //! themselves), does not decompress, and does not keep cookies.
 
 mod dns;
 #[cfg(test)]
 pub(crate) mod fake;
+mod hosts;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,21 +30,25 @@ use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{Instrument as _, field::Empty, info_span};
 use url::Url;
 
-use self::{dns::CheckedDns, rules::Rules};
+use self::{
+    dns::CheckedDns,
+    hosts::{Host, Hosts, PER_HOST},
+    rules::Rules,
+};
 use crate::{
     error::{Error, Result},
-    infra::clock::Clock,
+    infra::{
+        clock::Clock,
+        resilience::{Pass, Resting},
+    },
 };
 
 const AGENT: &str = concat!("openmeet-gateway/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 3;
-/// Requests to one host at a time; politeness, and a bound on what one slow host can hold.
-const PER_HOST: usize = 4;
-/// Hosts whose limit is remembered while nobody uses it.
-const MAX_GATES: usize = 1_024;
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How long a 429 without a date is honoured, and the longest that any is.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -103,7 +110,7 @@ struct Inner {
     client: reqwest::Client,
     dns: CheckedDns,
     rules: Rules,
-    gates: Gates,
+    hosts: Hosts,
     timeout: Duration,
     max_body_bytes: usize,
 }
@@ -151,7 +158,7 @@ impl Outbound {
             client,
             dns,
             rules,
-            gates: Gates::default(),
+            hosts: Hosts::default(),
             timeout: settings.timeout,
             max_body_bytes: settings.max_body_bytes,
         })))
@@ -161,18 +168,22 @@ impl Outbound {
     ///
     /// A status other than 2xx is an answer, except 429: that is `RateLimited` with the time the host asks for. `Invalid`
     /// with the code `URL_REFUSED` when the URL may not be read at all; `Upstream` for everything that happens on the way.
-    /// `service` is the kind of host, from a closed set: it labels errors and metrics.
+    /// While the host is left alone, the same errors come at once. `service` is the kind of host, from a closed set: it
+    /// labels errors and metrics.
     pub async fn get(&self, service: &'static str, url: &Url) -> Result<Answer> {
         let begun = Instant::now();
-        let result = self.follow(service, url).await;
+        let span = info_span!("host.ask", service, host = url.host_str(), outcome = Empty);
+        let result = self.follow(service, url).instrument(span.clone()).await;
         let outcome = match &result {
             Ok(answer) if answer.is_success() => "success",
             Ok(answer) if answer.status < 500 => "client_error",
             Ok(_) => "server_error",
+            Err(error) if is_resting(error) => "resting",
             Err(Error::RateLimited { .. }) => "rate_limited",
             Err(Error::Invalid { .. }) => "refused",
             Err(_) => "failure",
         };
+        span.record("outcome", outcome);
         metrics::counter!("gateway_outbound_requests_total", "service" => service, "outcome" => outcome).increment(1);
         metrics::histogram!("gateway_outbound_duration_seconds", "service" => service).record(begun.elapsed());
         result
@@ -209,15 +220,53 @@ impl Outbound {
 
     /// One request without redirects. The place at the host is given back before the next hop, so hops cannot deadlock.
     async fn ask(&self, service: &'static str, url: &Url) -> Result<Answer> {
+        let host = self.0.hosts.of(url);
+        let _place = self.enter(service, &host).await?;
+        let pass = host.breaker.admit().map_err(|resting| {
+            if resting.was_asked {
+                Error::RateLimited { retry_after: resting.retry_after }
+            } else {
+                Error::upstream(service, resting)
+            }
+        })?;
+        let outcome = self.read(service, url).await;
+        self.judge(service, pass, &outcome);
+        match outcome {
+            Ok(answer) if answer.status == 429 => Err(Error::RateLimited { retry_after: pause(&answer.headers) }),
+            outcome => outcome,
+        }
+    }
+
+    /// What an answer says of its host. A name without an address, or an answer that is too long, says nothing; nor does 500,
+    /// which may be about what was asked for.
+    fn judge(&self, service: &'static str, pass: Pass, outcome: &Result<Answer>) {
+        let asks = |answer: &Answer| {
+            answer.status == 429 || (answer.status == 503 && answer.headers.contains_key(RETRY_AFTER))
+        };
+        let has_opened = match outcome {
+            Ok(answer) if asks(answer) => pass.rests(pause(&answer.headers)),
+            Ok(Answer { status: 500, .. }) => false,
+            Ok(Answer { status: 502..=504, .. }) => pass.fails(),
+            Ok(_) => {
+                if pass.works() {
+                    self.0.hosts.changed();
+                }
+                false
+            }
+            Err(error) if has_no_address(error) || is_too_large(error) => false,
+            Err(_) => pass.fails(),
+        };
+        if has_opened {
+            self.0.hosts.opened(service);
+        }
+    }
+
+    async fn read(&self, service: &'static str, url: &Url) -> Result<Answer> {
         let failed = |error: reqwest::Error| Error::upstream(service, error);
-        let _place = self.enter(service, url.host_str().unwrap_or_default()).await?;
         let mut response = self.0.client.get(url.clone()).send().await.map_err(failed)?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        if status == 429 {
-            return Err(Error::RateLimited { retry_after: pause(&headers) });
-        }
         let mut answer = Answer { status, headers, body: Bytes::new() };
-        if redirect(&answer, url).is_some() {
+        if status == 429 || redirect(&answer, url).is_some() {
             return Ok(answer); // nobody reads that body
         }
         let limit = self.0.max_body_bytes;
@@ -236,9 +285,13 @@ impl Outbound {
         Ok(answer)
     }
 
-    async fn enter(&self, service: &'static str, host: &str) -> Result<OwnedSemaphorePermit> {
-        let gate = self.0.gates.of(host);
-        match tokio::time::timeout(self.0.timeout * 3, gate.acquire_owned()).await {
+    /// How long the host of a URL is left alone; `None` while it may be asked.
+    pub fn rest(&self, url: &Url) -> Option<Duration> {
+        self.0.hosts.of(url).breaker.rest().filter(|rest| !rest.is_zero())
+    }
+
+    async fn enter(&self, service: &'static str, host: &Host) -> Result<OwnedSemaphorePermit> {
+        match tokio::time::timeout(self.0.timeout * 3, Arc::clone(&host.places).acquire_owned()).await {
             Ok(place) => place.map_err(Error::bug),
             Err(_) => Err(Error::upstream(service, anyhow!("too many requests wait for this host"))),
         }
@@ -260,6 +313,20 @@ pub(crate) fn has_no_address(error: &Error) -> bool {
 /// Whether a request failed because the answer was longer than the limit.
 pub(crate) fn is_too_large(error: &Error) -> bool {
     matches!(error, Error::Upstream { source, .. } if source.is::<TooLarge>())
+}
+
+/// How long a host asks to be left alone, or is left alone, where a request failed because of that.
+pub(crate) fn rest_of(error: &Error) -> Option<Duration> {
+    match error {
+        Error::RateLimited { retry_after } => Some(*retry_after),
+        Error::Upstream { source, .. } => source.downcast_ref::<Resting>().map(|resting| resting.retry_after),
+        _ => None,
+    }
+}
+
+/// Whether a request failed without having been made, because its host is left alone.
+fn is_resting(error: &Error) -> bool {
+    matches!(error, Error::Upstream { source, .. } if source.is::<Resting>())
 }
 
 /// Where an answer points instead, when it does.
@@ -286,19 +353,5 @@ fn pause(headers: &HeaderMap) -> Duration {
             Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_PAUSE)
         }
         None => PAUSE,
-    }
-}
-
-/// The places at each host. Bounded: hosts that nobody asks are forgotten.
-#[derive(Default)]
-struct Gates(Mutex<HashMap<String, Arc<Semaphore>>>);
-
-impl Gates {
-    fn of(&self, host: &str) -> Arc<Semaphore> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if gates.len() >= MAX_GATES && !gates.contains_key(host) {
-            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
-        }
-        Arc::clone(gates.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(PER_HOST))))
     }
 }

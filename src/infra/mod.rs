@@ -6,3 +6,4 @@ pub mod db;
 pub mod http;
 pub mod kv;
 pub mod queue;
+pub mod resilience;

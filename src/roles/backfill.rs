@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use super::{Queues, pause};
+use super::Queues;
 use crate::{
     app::App,
     domain::{
@@ -20,8 +20,10 @@ use crate::{
     error::Result,
     infra::{
         atproto::{relay::repos_with, syntax::Nsid},
+        http::rest_of,
         kv::Fence,
         queue::Message,
+        resilience::pause,
     },
 };
 
@@ -67,7 +69,8 @@ pub(super) async fn run(
                 if failures == 1 {
                     warn!(error = error.chain(), %relay, "the repositories cannot be listed; trying again");
                 }
-                Some(pause(failures + 4) * 4)
+                // Longer than for a server of ours, and as long as the relay asks for.
+                Some((pause(failures + 4) * 8).max(rest_of(&error).unwrap_or_default()))
             }
         };
         let wait = async {

@@ -8,9 +8,9 @@ use std::{
 use metrics::{counter, gauge};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, field::Empty, info, info_span, warn};
 
-use super::{Queues, backfill, pause};
+use super::{Queues, backfill, needs};
 use crate::{
     app::App,
     config::Start as First,
@@ -23,8 +23,9 @@ use crate::{
     infra::{
         atproto::stream::{Endpoint, Frame, Item, Start, StreamSettings, Wanted, follow},
         queue::Message,
+        resilience::Recovery,
     },
-    telemetry::Outage,
+    telemetry::caused,
 };
 
 /// Items that wait for the queue; a full buffer stops reading, which the server then notices.
@@ -84,22 +85,16 @@ struct Publisher {
 impl Publisher {
     async fn run(mut self, mut items: mpsc::Receiver<Item>, shutdown: &CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut outage = Outage::default();
+        let mut recovery = Recovery::new("hand messages to the queue", needs(&self.app, &self.queues));
         while items.recv_many(&mut batch, BATCH).await > 0 {
-            let mut failures = 0;
+            // A full buffer holds the stream back meanwhile.
             while let Err(error) = self.publish(&batch).await {
-                failures += 1;
-                if outage.fails() {
-                    warn!(error = error.chain(), "the queue takes nothing; reading pauses until it does");
-                }
                 // What was not published is read again: the cursor has not moved.
-                if shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await.is_none() {
+                if shutdown.run_until_cancelled(recovery.pause(&error)).await.is_none() {
                     return;
                 }
             }
-            if outage.works() {
-                info!("the queue takes messages again");
-            }
+            recovery.works();
             batch.clear();
         }
     }
@@ -137,9 +132,13 @@ impl Publisher {
             }
         }
         for (queue, messages) in [(&self.queues.records, messages), (&self.queues.resyncs, resyncs)] {
-            counter!("gateway_queue_published_total", "topic" => queue.topic().as_str())
-                .increment(messages.len() as u64);
-            queue.publish(messages).await?;
+            if messages.is_empty() {
+                continue;
+            }
+            let (topic, count) = (queue.topic().as_str(), messages.len());
+            let span = caused(info_span!("stream.publish", trace_id = Empty, topic, messages = count), None);
+            queue.publish(messages).instrument(span).await?;
+            counter!("gateway_queue_published_total", "topic" => topic).increment(count as u64);
         }
         for (endpoint, position) in positions {
             let name = &self.name(endpoint).to_owned();

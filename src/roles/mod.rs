@@ -12,8 +12,11 @@ use std::{str::FromStr, time::Duration};
 use crate::{
     app::App,
     error::Error,
-    infra::queue::{Broker, BrokerSettings, Queue, Topic},
+    infra::{queue::Queues, resilience::Circuit},
 };
+
+/// Between two measurements of what no event tells.
+const MEASURE: Duration = Duration::from_secs(10);
 
 /// A loop that can run on a machine of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,38 +55,8 @@ impl FromStr for Role {
     }
 }
 
-/// The queues between the roles.
-#[derive(Clone, Debug)]
-pub struct Queues {
-    /// Messages of the streams.
-    pub records: Queue,
-    /// Requests to read a repository again.
-    pub resyncs: Queue,
-}
-
-impl Queues {
-    /// Opens them: in the broker where the configuration names one, else in the database.
-    pub async fn open(app: &App) -> Result<Self, Error> {
-        let queue = &app.config.queue;
-        let broker = match &queue.url {
-            None => None,
-            Some(url) => {
-                let (url, prefix) = (url.clone(), queue.prefix.clone());
-                let (partitions, prefetch) = (queue.partitions, queue.prefetch);
-                let settings = BrokerSettings { url, prefix, partitions, prefetch, ..BrokerSettings::default() };
-                Some(Broker::connect(&settings).await?)
-            }
-        };
-        let open = |topic| match &broker {
-            None => Queue::embedded(app.db.clone(), app.clock.clone(), topic),
-            Some(broker) => Queue::rabbit(broker, app.clock.clone(), topic),
-        };
-        Ok(Self { records: open(Topic::Records), resyncs: open(Topic::Resyncs) })
-    }
-}
-
-/// Pause after the n-th failure in a row: doubling from 100 ms to 10 s, with jitter so that many do not come back at once.
-fn pause(failures: u32) -> Duration {
-    let longest = 100u64 << failures.min(7);
-    Duration::from_millis(fastrand::u64(longest / 2..=longest.min(10_000).max(longest / 2)))
+/// What somebody needs who publishes or processes.
+fn needs(app: &App, queues: &Queues) -> Vec<Circuit> {
+    let broker = queues.broker.iter().map(|broker| broker.circuit().clone());
+    broker.chain([app.db.circuit().clone()]).collect()
 }

@@ -3,18 +3,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, field::Empty, info_span};
 
-use super::{Queues, pause};
+use super::{MEASURE, Queues, needs};
 use crate::{
     app::App,
     domain::ingest::{self, resync},
     error::{Class, Error, Result},
-    infra::queue::{Delivery, Queue, Settlement},
-    telemetry::Outage,
+    infra::{
+        http::rest_of,
+        queue::{Delivery, Queue, Settlement},
+        resilience::Recovery,
+    },
+    telemetry::caused,
 };
 
 /// Repositories that are read again at once.
@@ -22,13 +26,20 @@ const RESYNCS: usize = 8;
 /// Within this time a repository is read; it is shorter than the lease.
 const RESYNC_TIME: Duration = Duration::from_mins(2);
 
+/// How long a repository waits when our own system failed while it was read.
+const SPARE: Duration = Duration::from_secs(10);
+
 /// Runs until the token is cancelled; what was taken by then is finished.
 pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -> Result<()> {
     let places = Arc::new(Semaphore::new(RESYNCS));
     let tasks = TaskTracker::new();
+    let recovery = |what| Recovery::new(what, needs(&app, &queues));
     tokio::join!(
-        consume(&queues.records, &shutdown, || apply(&app, &queues.records)),
-        consume(&queues.resyncs, &shutdown, || read_again(&app, &queues.resyncs, &places, &tasks)),
+        consume(&queues.records, recovery("process messages"), &shutdown, || apply(&app, &queues.records)),
+        consume(&queues.resyncs, recovery("read repositories again"), &shutdown, || {
+            read_again(&app, &queues.resyncs, &places, &tasks)
+        }),
+        tell_ages(&queues, &shutdown),
     );
     tasks.close();
     if tokio::time::timeout(app.config.http.shutdown_grace(), tasks.wait()).await.is_err() {
@@ -38,27 +49,35 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
 }
 
 /// Takes batches until the token is cancelled. While our own system is away it pauses, and goes on by itself.
-async fn consume<F: Future<Output = Result<usize>>>(queue: &Queue, shutdown: &CancellationToken, take: impl Fn() -> F) {
-    let topic = queue.topic().as_str();
-    let mut failures = 0;
-    let mut outage = Outage::default();
+async fn consume<F: Future<Output = Result<usize>>>(
+    queue: &Queue,
+    mut recovery: Recovery,
+    shutdown: &CancellationToken,
+    take: impl Fn() -> F,
+) {
     while !shutdown.is_cancelled() {
-        match take().await {
+        let wait = match take().await {
             Ok(took) => {
-                if failures > 0 && outage.works() {
-                    info!(topic, "processing goes on");
+                recovery.works();
+                if took > 0 {
+                    continue;
                 }
-                failures = 0;
-                if took == 0 {
-                    let _ = shutdown.run_until_cancelled(queue.wait()).await;
-                }
+                shutdown.run_until_cancelled(queue.wait()).await
             }
-            Err(error) => {
-                failures += 1;
-                if outage.fails() {
-                    warn!(topic, error = error.chain(), "processing pauses until what it needs is back");
-                }
-                let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await;
+            Err(error) => shutdown.run_until_cancelled(recovery.pause(&error)).await,
+        };
+        if wait.is_none() {
+            return;
+        }
+    }
+}
+
+/// Tells how old the oldest messages are, where only their consumers know.
+async fn tell_ages(queues: &Queues, shutdown: &CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(MEASURE)).await.is_some() {
+        for queue in [&queues.records, &queues.resyncs] {
+            if let Some(age) = queue.oldest_held() {
+                gauge!("gateway_queue_oldest_seconds", "topic" => queue.topic().as_str()).set(age.as_secs_f64());
             }
         }
     }
@@ -71,6 +90,13 @@ async fn apply(app: &App, queue: &Queue) -> Result<usize> {
         return Ok(0);
     }
     let count = batch.len();
+    let span = info_span!("batch.apply", trace_id = Empty, topic = queue.topic().as_str(), messages = count);
+    let span = caused(span, batch.iter().filter_map(|delivery| delivery.cause.as_deref()));
+    finish(app, queue, batch).instrument(span).await?;
+    Ok(count)
+}
+
+async fn finish(app: &App, queue: &Queue, batch: Vec<Delivery>) -> Result<()> {
     let started = Instant::now();
     let bodies: Vec<String> = batch.iter().map(|delivery| delivery.body.clone()).collect();
     let outcome = ingest::submit(app, &bodies).await;
@@ -81,7 +107,7 @@ async fn apply(app: &App, queue: &Queue) -> Result<usize> {
     // Applied but not acknowledged: it comes again, and is known then.
     settled?;
     histogram!("gateway_ingest_batch_seconds").record(started.elapsed());
-    Ok(count)
+    Ok(())
 }
 
 /// Starts to read as many repositories again as there are places; returns how many.
@@ -95,7 +121,9 @@ async fn read_again(app: &App, queue: &Queue, places: &Arc<Semaphore>, tasks: &T
     for request in requests {
         let Ok(place) = Arc::clone(places).acquire_owned().await else { break };
         let (app, queue) = (app.clone(), queue.clone());
-        tasks.spawn(async move {
+        let span = info_span!("repo.fetch", trace_id = Empty, did = request.key, attempts = request.attempts);
+        let span = caused(span, request.cause.as_deref());
+        let work = async move {
             let outcome = match tokio::time::timeout(RESYNC_TIME, fetch_and_submit(&app, &request)).await {
                 Ok(outcome) => outcome,
                 Err(late) => Err(Error::upstream("pds", late)),
@@ -105,7 +133,8 @@ async fn read_again(app: &App, queue: &Queue, places: &Arc<Semaphore>, tasks: &T
             }
             drop(place);
             queue.ring();
-        });
+        };
+        tasks.spawn(work.instrument(span));
     }
     Ok(count)
 }
@@ -129,14 +158,16 @@ async fn settle(app: &App, queue: &Queue, request: Delivery, outcome: Result<()>
         Err(error) => match error.class() {
             Class::Retryable if request.attempts + 1 < app.config.ingest.max_attempts => {
                 debug!(did = request.key, error = error.chain(), "failed to read a repository again; trying later");
-                ("retried", Settlement::Retry(ladder(request.attempts)))
+                // A host that asks for more time gets it.
+                let pause = ladder(request.attempts).max(rest_of(&error).unwrap_or_default());
+                ("retried", Settlement::Retry(pause))
             }
             Class::Retryable | Class::Data => {
                 ingest::failure::give_up(app, &request.body, &error).await?;
-                ("parked", Settlement::Bury)
+                ("parked", Settlement::Ack)
             }
             // The pause spares a database that is away.
-            Class::System => ("released", Settlement::Retry(pause(7))),
+            Class::System => ("released", Settlement::Retry(SPARE)),
         },
     };
     counter!("gateway_resyncs_total", "outcome" => outcome).increment(1);

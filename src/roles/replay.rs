@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bytes that are read before they are taken through the pipeline.
-const BYTES: usize = 4 << 20;
+const BYTES: usize = 2 << 20;
 /// Bytes of a line that are kept; the rest of a longer one is passed over, and what is left is parked.
 const LINE_BYTES: u64 = 16 << 20;
 

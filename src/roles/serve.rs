@@ -2,24 +2,59 @@
 
 mod listen;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{Queues, Role, firehose, process, sweep};
+use super::{Role, firehose, process, sweep};
 use crate::{
-    api,
-    app::App,
+    api::{self, http::Probes},
+    app::{self, App},
+    config::Config,
     error::{Error, Result},
-    telemetry,
+    telemetry::{self, Outage},
 };
+
+/// How long the tables are waited for, and how often they are looked at.
+const PATIENCE: Duration = Duration::from_mins(5);
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where the roles do not bring the tables up to date themselves, waits for whoever does: in a cluster the two are started
+/// together.
+///
+/// Errors: those of [`app::connect`], and `Unavailable` when nobody has done it within five minutes.
+pub async fn await_tables(config: &Config) -> Result<()> {
+    if config.database.migrate {
+        return Ok(());
+    }
+    let db = app::connect(config).await?;
+    let begun = Instant::now();
+    let mut outage = Outage::default();
+    let ready = loop {
+        match db.check_tables().await {
+            Err(error) if begun.elapsed() < PATIENCE => {
+                if outage.fails() {
+                    info!(
+                        reason = error.chain(),
+                        "waiting for the tables: `openmeet-gateway migrate` brings them up to date"
+                    );
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            outcome => break outcome,
+        }
+    };
+    db.close().await;
+    ready
+}
 
 /// Runs the roles until SIGTERM, SIGINT, or the end of one of them, and then for as long as they need to finish, at most
 /// the configured grace.
@@ -29,15 +64,22 @@ pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) ->
     let signalled = signalled();
     // Bound before anything else is opened: a taken port is told at once.
     let listener = listen::bind(&app.config.http).await?;
-    let queues = Queues::open(&app).await?;
     let mut tasks = JoinSet::new();
     let is_api = roles.contains(&Role::Api);
+    // Who only serves starts without the broker too.
+    let others: Vec<Role> = roles.iter().copied().filter(|role| *role != Role::Api).collect();
+    let queues = if others.is_empty() { None } else { Some(app.queues().await?.clone()) };
+    let probes = Probes {
+        metrics: metrics.clone(),
+        broker: queues.as_ref().and_then(|queues| queues.broker.clone()),
+        needs_broker: !is_api && others.iter().any(|role| matches!(role, Role::Firehose | Role::Process)),
+    };
     if is_api {
         tasks.spawn(app.changes.clone().run(shutdown.clone()));
     }
-    tasks.spawn(named("http", serve(app.clone(), listener, is_api, metrics.clone(), shutdown.clone())));
-    for role in roles {
-        let (app, queues, token) = (app.clone(), queues.clone(), shutdown.clone());
+    tasks.spawn(named("http", serve(app.clone(), listener, is_api, probes, shutdown.clone())));
+    for (role, queues) in others.into_iter().filter_map(|role| Some((role, queues.clone()?))) {
+        let (app, token) = (app.clone(), shutdown.clone());
         match role {
             Role::Api => {}
             Role::Firehose => drop(tasks.spawn(named("firehose", firehose::run(app, queues, token)))),
@@ -76,14 +118,14 @@ async fn serve(
     app: App,
     listener: TcpListener,
     is_api: bool,
-    metrics: PrometheusHandle,
+    probes: Probes,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let open = TaskTracker::new();
     let router = if is_api {
-        api::http::router(&app, metrics, shutdown.clone(), open.clone())?
+        api::http::router(&app, probes, shutdown.clone(), open.clone())?
     } else {
-        api::http::probes(&app, metrics, shutdown.clone())
+        api::http::probes(&app, probes, shutdown.clone())
     };
     listen::serve(listener, router, &app.config.http, &shutdown).await;
     // Connections that became sockets are nobody's any more; they get to say that the server restarts.

@@ -43,7 +43,7 @@ async fn subscribers_miss_nothing_while_writers_commit_out_of_order() {
         let here = running(test.db.clone(), test.tenant, 250, 64);
         // Another process on the same database: nobody rings there.
         let there = running(test.connect_again().await, test.tenant, 5, 8);
-        let start = head(test.db.read(), test.tenant).await.unwrap();
+        let start = head(test.db.read()).await.unwrap();
         let (count, _) = watch::channel(usize::MAX);
 
         let readers = (0..READERS).map(|number| {
@@ -213,7 +213,7 @@ async fn a_change_carries_its_event_only_while_everybody_may_see_it() {
             event(&test.db, test.tenant, "c", |event| event.visibility = Set(EventVisibility::Unlisted)).await;
         let draft = event(&test.db, test.tenant, "d", |event| event.status = Set(EventStatus::Draft)).await;
         let running = running(test.db.clone(), test.tenant, 10, 16);
-        let start = head(test.db.read(), test.tenant).await.unwrap();
+        let start = head(test.db.read()).await.unwrap();
         let mut live = Box::pin(running.feed.subscribe(Filter::default(), None).await.unwrap());
         let ids = [visible, hidden, unlisted, draft, visible, visible + 1_000];
         commit(&test.db, ids.iter().map(|id| row(test.tenant, *id)).collect()).await.unwrap();

@@ -33,7 +33,7 @@ async fn a_cursor_expires_exactly_when_changes_after_it_are_deleted() {
         let (db, tenant) = (test.db.read(), test.tenant);
         let everything = Filter::default();
         let (now, keep) = (instant(1_000_000), Duration::from_hours(24));
-        let empty = head(db, tenant).await.unwrap();
+        let empty = head(db).await.unwrap();
 
         // A hole at the low end, where nothing was ever deleted: the very first cursor still holds.
         let undone = test
@@ -75,7 +75,7 @@ async fn a_cursor_expires_exactly_when_changes_after_it_are_deleted() {
         assert_eq!(test.db.transact(|tx| async move { cut(&*tx, tenant, later, keep).await }).await.unwrap(), 2);
         let end = page(db, tenant, None, &everything, 100).await.unwrap();
         assert_eq!((end.changes.len(), end.end, end.has_more), (0, cursors[4], false));
-        assert_eq!(head(db, tenant).await.unwrap(), cursors[4]);
+        assert_eq!(head(db).await.unwrap(), cursors[4]);
         let next = commit(&test.db, rows(tenant, 1)).await.unwrap();
         assert_eq!(ids(page(db, tenant, Some(end.end), &everything, 100).await.unwrap()), next);
 
@@ -118,7 +118,7 @@ async fn pages_hold_what_the_filter_matches() {
             }
             let matching: Vec<i64> = log.iter().filter(|row| filter.matches(row)).map(|row| row.id).collect();
             assert_eq!(ids, matching, "{filter:?}");
-            assert_eq!(after, Some(head(test.db.read(), test.tenant).await.unwrap()));
+            assert_eq!(after, Some(head(test.db.read()).await.unwrap()));
             wanted += usize::from(!ids.is_empty());
             found += ids.len();
         }

@@ -23,39 +23,62 @@ fn root() -> &'static Path {
 #[tokio::test]
 async fn every_operation_answers() {
     let running = Running::start().await;
-    let known = known(&running).await;
+    running.program.replay(&running.program.file(["nonsense"])).await;
+    let key = running.admin_key().await;
+    let known = known(&running, &key).await;
     let mut names = BTreeSet::new();
+    let mut operations: Vec<(bool, String, String)> = Vec::new();
     for entry in fs::read_dir(root().join("client-examples/operations")).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let document = fs::read_to_string(&path).unwrap();
+        operations.push((
+            document.contains("\nmutation "),
+            path.file_stem().unwrap().to_str().unwrap().to_owned(),
+            document,
+        ));
+    }
+    // What writes comes last: the others are to find what is known of.
+    operations.sort();
+    for (_, name, document) in operations {
         let (variables, shown) = expected(&name, &known);
-        let data = if name == "EventIngested" {
-            running.graphql().subscribe(&document, &variables).await.next().await
-        } else {
-            running.graphql().query(&document, &variables).await
+        let is_for_all = !document.starts_with("# For administrators");
+        let data = match name.as_str() {
+            "EventIngested" => running.graphql().subscribe(&document, &variables).await.next().await,
+            "IngestFailureChanged" => {
+                // Before anything that happened.
+                let variables = json!({ "after": "ZjE6MA" });
+                running.graphql().subscribe_as(&key, &document, &variables).await.next().await
+            }
+            _ => running.graphql().query_as((!is_for_all).then_some(key.as_str()), &document, &variables).await,
         };
         for (pointer, value) in shown {
             assert_eq!(data.pointer(pointer), Some(&value), "{name}: {pointer} in {data:#}");
         }
         names.insert(name);
     }
-    assert!(names.len() >= 14, "only {names:?}");
+    assert!(names.len() >= 25, "only {names:?}");
 }
 
-/// The first event with what names it, and the oldest cursor.
-async fn known(running: &Running) -> Value {
+/// The first event with what names it, the oldest cursor, a message that was put aside, and a key.
+async fn known(running: &Running, key: &str) -> Value {
     let document = "{
         events(first: 1) { nodes { id slug atproto { uri } rsvps { nodes { id } } organizer { id } } }
         serviceInfo { oldestCursor newestCursor }
+        admin { ingestFailures { nodes { id } } }
     }";
-    running.graphql().query(document, &json!({})).await
+    let mut known = running.graphql().query_as(Some(key), document, &json!({})).await;
+    // One that may be revoked.
+    let create = "mutation { createServiceKey(input: { name: \"short\", isAdmin: true }) { serviceKey { id } } }";
+    let made = running.graphql().query_as(Some(key), create, &json!({})).await;
+    known["key"] = made["createServiceKey"]["serviceKey"]["id"].clone();
+    known
 }
 
 /// Variables of an operation, and what its answer then shows where.
 fn expected(operation: &str, known: &Value) -> (Value, Vec<(&'static str, Value)>) {
     let event = &known["events"]["nodes"][0];
     let [id, slug, uri] = ["/id", "/slug", "/atproto/uri"].map(|pointer| event.pointer(pointer).unwrap().clone());
+    let failure = &known["admin"]["ingestFailures"]["nodes"][0]["id"];
     let from = "2090-01-01T00:00:00Z";
     let (latitude, longitude) = PLACE;
     match operation {
@@ -116,6 +139,45 @@ fn expected(operation: &str, known: &Value) -> (Value, Vec<(&'static str, Value)
             (change, vec![("/eventIngested/event/attendance/cancelledCount", json!(0))])
         }
         "ServiceInfo" => (json!({}), vec![("/serviceInfo/version", json!(env!("CARGO_PKG_VERSION")))]),
+        "IngestFailures" => (
+            json!({ "filter": { "stage": ["RECEIVE"] } }),
+            vec![
+                ("/admin/ingestFailures/nodes/0/id", failure.clone()),
+                ("/admin/ingestFailureCounts/0/count", json!(1)),
+            ],
+        ),
+        "IngestFailure" => (json!({ "id": failure }), vec![("/admin/ingestFailure/payload/text", json!("nonsense"))]),
+        "RetryIngestFailures" => (
+            json!({ "select": { "ids": [failure] }, "dryRun": true }),
+            vec![("/retryIngestFailures/results/0/outcome", json!("UNTOUCHED"))],
+        ),
+        "DiscardIngestFailures" => (
+            json!({ "select": { "filter": {} }, "reason": "only a test", "dryRun": true }),
+            vec![("/discardIngestFailures/matchedCount", json!(1))],
+        ),
+        "IngestFailureChanged" => (json!({}), vec![("/ingestFailureChanged/failureId", failure.clone())]),
+        "ServiceKeys" => (json!({}), vec![("/admin/serviceKeys/pageInfo/hasNextPage", json!(false))]),
+        "CreateServiceKey" => {
+            (json!({ "name": "scraper", "sources": ["WEB"] }), vec![("/createServiceKey/userErrors", json!([]))])
+        }
+        "RevokeServiceKey" => (json!({ "id": known["key"] }), vec![("/revokeServiceKey/userErrors", json!([]))]),
+        "IngestEvents" => {
+            let event = json!({
+                "name": "Brought", "startDate": "1999-05-01T17:00:00Z",
+                "source": { "type": "BLUESKY", "id": guest(5), "metadata": { "rkey": "brought" } },
+            });
+            (json!({ "events": [event] }), vec![("/ingestEvents/results/0/userErrors", json!([]))])
+        }
+        "IngestRsvps" => {
+            let rsvp = json!({
+                "eventSourceId": uri, "eventSourceType": "BLUESKY", "userDid": guest(6), "status": "CANCELLED",
+            });
+            (json!({ "rsvps": [rsvp] }), vec![("/ingestRsvps/results/0/outcome", json!("CREATED"))])
+        }
+        "DeleteIngestedEvent" => (
+            json!({ "sourceType": "BLUESKY", "sourceId": format!("at://{}/community.lexicon.calendar.event/no", guest(5)) }),
+            vec![("/deleteIngestedEvent/userErrors/0/code", json!("NOT_FOUND"))],
+        ),
         unknown => panic!("{unknown}.graphql is new: say here what it is asked with and what it shows"),
     }
 }

@@ -1,7 +1,6 @@
 //! kill -9 of the whole process at random moments: nothing is lost, nothing is doubled, and who subscribed goes on where
 //! the last delivery was.
 
-mod jetstream;
 mod subscriber;
 
 use std::time::Duration;
@@ -15,6 +14,8 @@ use tokio::{process::Child, sync::watch};
 use self::subscriber::{Seen, subscribe};
 use crate::support::{
     database::{TestDb, postgres, sqlite},
+    feed::logged,
+    jetstream,
     process::{Program, kill},
     records::{Network, Row, network},
 };
@@ -69,21 +70,9 @@ async fn rows(db: &Db) -> Vec<Row> {
 
 /// What a subscriber saw is the whole log, each change once, in its order.
 async fn verify_subscriber(db: &Db, test: &TestDb, seen: &Seen) {
-    let mut after = None;
-    let mut logged = Vec::new();
-    loop {
-        let page = change::page(db.read(), test.tenant, after, &change::Filter::default(), 5_000).await.unwrap();
-        logged.extend(page.changes.iter().map(|row| (change::Cursor::of(row), row.event_uri.clone(), row.operation)));
-        after = Some(page.end);
-        if !page.has_more {
-            break;
-        }
-    }
-    assert!(logged.is_sorted_by(|a, b| a.0 < b.0));
-    let changes: Vec<_> =
-        seen.changes.iter().map(|seen| (seen.cursor, Some(seen.uri.clone()), seen.operation)).collect();
-    assert!(changes == logged, "{} changes were seen, {} are logged", changes.len(), logged.len());
-    let created = logged.iter().filter(|(_, _, operation)| *operation == ChangeOperation::Created).count();
+    let logged = logged(db.read(), test.tenant).await;
+    assert!(seen.changes == logged, "{} changes were seen, {} are logged", seen.changes.len(), logged.len());
+    let created = logged.iter().filter(|change| change.operation == ChangeOperation::Created).count();
     assert_eq!(created, EVENTS);
 }
 
@@ -106,7 +95,7 @@ async fn replay_is_killed(test: &TestDb, kills: u64) {
     assert!(summary.contains("\napplied 0\nunchanged 20000\nparked 0"), "{summary}");
     verify(&db, &truth).await;
 
-    end.send_replace(Some(change::head(db.read(), test.tenant).await.unwrap()));
+    end.send_replace(Some(change::head(db.read()).await.unwrap()));
     let seen = tokio::time::timeout(NEVER, subscriber).await.expect("the subscriber arrives at the end").unwrap();
     assert!(seen.restarts >= 5, "the server was killed only {} times", seen.restarts);
     verify_subscriber(&db, test, &seen).await;

@@ -8,15 +8,18 @@ use std::sync::{
 use chrono::{DateTime, TimeDelta};
 use entities::{service_key, sets::SourceType};
 use gateway::{
-    domain::key::{self, SOURCES},
+    domain::{
+        actor::Actor,
+        key::{self, Named, SOURCES, Wanted},
+    },
     error::Error,
     infra::clock::Clock,
 };
 use sea_orm::EntityTrait;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
-    app::TestApp,
+    app::{TestApp, make_key},
     database::{on_each_database, sqlite},
     process::Program,
 };
@@ -32,8 +35,8 @@ fn forged(text: &str, at: usize) -> String {
 async fn a_key_opens_for_its_sources_until_it_is_revoked() {
     on_each_database(async |test| {
         let app = TestApp::open(test).await.app;
-        let text = key::create(&app, "default", " a scraper\u{7} ", &[SourceType::Web, SourceType::Web]).await.unwrap();
-        let other = key::create(&app, "default", "another", &SOURCES).await.unwrap();
+        let text = make_key(&app, " a scraper\u{7} ", &[SourceType::Web, SourceType::Web], false).await;
+        let other = make_key(&app, "another", &SOURCES, false).await;
         assert_ne!(text, other);
         let shown = key::verify(&app, &text).await.unwrap().unwrap();
         assert_eq!(shown.tenant, app.tenant);
@@ -52,15 +55,15 @@ async fn a_key_opens_for_its_sources_until_it_is_revoked() {
             assert_eq!(key::verify(&app, &wrong).await.unwrap(), None, "{wrong}");
         }
 
-        key::revoke(&app, &shown.prefix).await.unwrap();
+        key::revoke(&app, &Actor::Operator, Named::Text(&shown.prefix)).await.unwrap();
         assert_eq!(key::verify(&app, &text).await.unwrap(), None);
         assert!(key::verify(&app, &other).await.unwrap().is_some());
-        let revoked = key::list(&app).await.unwrap();
+        let revoked = key::list(&app, &Actor::Operator).await.unwrap();
         assert_eq!(revoked.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a scraper", "another"]);
         assert_eq!(revoked.iter().map(|row| row.revoked_at.is_some()).collect::<Vec<_>>(), [true, false]);
         // Once more, by the whole key: it stays revoked since the first time.
-        key::revoke(&app, &text).await.unwrap();
-        assert_eq!(key::list(&app).await.unwrap(), revoked);
+        key::revoke(&app, &Actor::Operator, Named::Text(&text)).await.unwrap();
+        assert_eq!(key::list(&app, &Actor::Operator).await.unwrap(), revoked);
     })
     .await;
 }
@@ -69,7 +72,7 @@ async fn a_key_opens_for_its_sources_until_it_is_revoked() {
 async fn a_key_is_kept_as_its_hash_alone() {
     on_each_database(async |test| {
         let app = TestApp::open(test).await.app;
-        let text = key::create(&app, "default", "a processor", &[SourceType::Bluesky]).await.unwrap();
+        let text = make_key(&app, "a processor", &[SourceType::Bluesky], false).await;
         let secret = text.rsplit('_').next().unwrap();
         // 256 bits in base 32.
         assert_eq!(secret.len(), 52);
@@ -90,19 +93,19 @@ async fn the_latest_use_is_known_to_about_an_hour() {
         let minutes = Arc::new(AtomicI64::new(0));
         let steered = Arc::clone(&minutes);
         app.clock = Clock::steered(move || at(steered.load(Ordering::SeqCst)));
-        let text = key::create(&app, "default", "a processor", &[SourceType::Bluesky]).await.unwrap();
-        assert_eq!(key::list(&app).await.unwrap()[0].last_used_at, None);
+        let text = make_key(&app, "a processor", &[SourceType::Bluesky], false).await;
+        assert_eq!(key::list(&app, &Actor::Operator).await.unwrap()[0].last_used_at, None);
         for (now, noted) in [(1, 1), (2, 1), (60, 1), (61, 61), (500, 500)] {
             minutes.store(now, Ordering::SeqCst);
             let before = app.db.statement_count();
             key::verify(&app, &text).await.unwrap().unwrap();
-            let listed = key::list(&app).await.unwrap();
+            let listed = key::list(&app, &Actor::Operator).await.unwrap();
             assert_eq!(listed[0].last_used_at, Some(at(noted)), "after {now} minutes");
-            // The look-up, the two of the list, and nothing more while there is nothing to note.
-            assert!(now == noted || app.db.statement_count() == before + 3);
+            // The look-up, the three of the list, and nothing more while there is nothing to note.
+            assert!(now == noted || app.db.statement_count() == before + 4);
         }
         key::verify(&app, &forged(&text, text.len() - 1)).await.unwrap();
-        assert_eq!(key::list(&app).await.unwrap()[0].last_used_at, Some(at(500)));
+        assert_eq!(key::list(&app, &Actor::Operator).await.unwrap()[0].last_used_at, Some(at(500)));
     })
     .await;
 }
@@ -121,13 +124,15 @@ async fn what_cannot_be_a_key_is_refused_with_its_reason() {
             ("nowhere", "name", &SOURCES[..], "NOT_FOUND"),
         ];
         for (tenant, name, sources, reason) in cases {
-            let error = key::create(&app, tenant, name, sources).await.unwrap_err();
+            let tenants = vec![tenant.to_owned()];
+            let wanted = Wanted { name: name.into(), tenants, sources: sources.to_vec(), is_admin: false };
+            let error = key::create(&app, &Actor::Operator, &wanted).await.unwrap_err();
             assert_eq!(error.reason(), reason, "{tenant} {name} {sources:?}");
         }
         let stranger = format!("omk_{}_{}", "a".repeat(16), "b".repeat(52));
-        let error = key::revoke(&app, &stranger).await.unwrap_err();
+        let error = key::revoke(&app, &Actor::Operator, Named::Text(&stranger)).await.unwrap_err();
         assert!(matches!(&error, Error::NotFound { key, .. } if !key.contains("bb")), "{error}");
-        assert!(key::list(&app).await.unwrap().is_empty());
+        assert!(key::list(&app, &Actor::Operator).await.unwrap().is_empty());
     })
     .await;
 }
@@ -153,8 +158,11 @@ async fn an_operator_makes_lists_and_revokes_keys() {
     // The key and nothing else, so that a script can keep it.
     assert!(key::verify(&app, made.trim_end()).await.unwrap().is_some(), "{made}");
     let listed = list().await;
-    assert_eq!((listed.len(), &listed[0]["name"], &listed[0]["tenant"]), (1, &"processor".into(), &"default".into()));
-    assert_eq!(listed[0]["sources"], serde_json::json!(["bluesky", "web"]));
+    assert_eq!(
+        (listed.len(), &listed[0]["name"], &listed[0]["tenants"]),
+        (1, &"processor".into(), &json!(["default"]))
+    );
+    assert_eq!(listed[0]["sources"], json!(["bluesky", "web"]));
     assert!(listed[0]["lastUsedAt"].is_string() && listed[0]["revokedAt"].is_null());
     assert!(!listed[0].to_string().contains(made.trim_end()));
 

@@ -8,6 +8,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod admin;
 mod change_api;
 mod change_feed;
 mod change_log;
@@ -16,17 +17,22 @@ mod crash;
 mod deploy;
 mod devnet;
 mod doors;
+mod faults;
 mod hostile;
 mod house;
 mod integration;
 mod keys;
 mod kv;
+mod metrics;
 mod migrations;
 mod operating;
 mod oracle;
+mod outages;
 mod plans;
 mod queue;
 mod reading;
 mod refusals;
+mod rows;
 mod schema;
 mod support;
+mod traces;

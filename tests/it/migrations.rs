@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use entities::{
-    change, event, event_attendee, identity, ingest_failure, kv_entry, kv_fence, kv_lock, queue_message, service_key,
-    source_record, stream_cursor, tenant, user,
+    change, event, event_attendee, event_source, identity, ingest_failure, ingest_failure_log, kv_entry, kv_fence,
+    kv_lock, queue_message, service_key, service_key_tenant, source_record, stream_cursor, tenant, user,
 };
 use futures_util::future::join_all;
 use gateway::infra::db::Db;
@@ -26,13 +26,16 @@ macro_rules! every_entity {
             change,
             event,
             event_attendee,
+            event_source,
             identity,
             ingest_failure,
+            ingest_failure_log,
             kv_entry,
             kv_fence,
             kv_lock,
             queue_message,
             service_key,
+            service_key_tenant,
             source_record,
             stream_cursor,
             tenant,

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use entities::{ingest_failure, sets::FailureState};
-use gateway::domain::ingest::failure::{self, Selection};
+use gateway::domain::{
+    actor::Actor,
+    ingest::failure::{self, Choice, Filter},
+};
 use sea_orm::EntityTrait;
 use tempfile::TempDir;
 use tokio::{
@@ -153,7 +156,7 @@ async fn ids_that_are_not_parked_are_told() {
         let program = Program::over(&test.url);
         program.replay(&program.file(["nonsense", "more nonsense"])).await;
         let app = TestApp::open(test).await;
-        let parked = failure::list(&app.app, &Selection::default(), 10).await.unwrap();
+        let parked = failure::following(&app.app, &Actor::Operator, &Filter::parked(), 0, 10).await.unwrap();
         let ids: Vec<String> = parked.iter().map(|row| row.id.to_string()).collect();
         for command in ["list", "retry", "discard"] {
             let (said, _) = fails(&program, &["failures", command, "999", "998"]).await;
@@ -187,18 +190,38 @@ async fn what_was_decided_long_ago_is_forgotten() {
         let app = TestApp::open(test).await.app;
         let bodies = ["one", "two", "three"].map(str::to_owned);
         gateway::domain::ingest::submit(&app, &bodies).await.unwrap();
-        let parked = failure::list(&app, &Selection::default(), 10).await.unwrap();
-        failure::discard(&app, &parked[0]).await.unwrap();
+        let choice = Choice { filter: Filter::default(), after: 0, limit: 1, is_dry_run: false, patience: None };
+        failure::discard(&app, &Actor::Operator, &choice, "of no use").await.unwrap();
         let day = Duration::from_hours(24);
         let clear = async |days: i64| {
             let now = app.clock.now() + TimeDelta::days(days);
             app.db.transact(|tx| async move { failure::clear(&*tx, now, 30 * day).await }).await.unwrap()
         };
         assert_eq!(clear(29).await, 0);
-        assert_eq!(clear(31).await, 1);
+        // The message, and what its history holds.
+        assert_eq!(clear(31).await, 5);
         let left = ingest_failure::Entity::find().all(app.db.read()).await.unwrap();
         assert_eq!(left.len(), 2);
         assert!(left.iter().all(|row| row.state == FailureState::Parked));
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_does_not_migrate_waits_for_whoever_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, _) = alone(&folder);
+    let program = Program::over(&url).with("GATEWAY_DATABASE__MIGRATE", "false");
+    let (said, _) = fails(&program, &["failures", "list"]).await;
+    assert!(said.contains("run `openmeet-gateway migrate`"), "{said}");
+
+    let starting = program.serve_api();
+    let migrating = async {
+        // Whenever this comes, before or after the first look.
+        assert!(program.run(&["migrate"]).await.status.success());
+    };
+    let ((child, address), ()) = timeout(PATIENCE, async { tokio::join!(starting, migrating) }).await.unwrap();
+    let answer = heard(say(&address, QUESTION).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    kill(child).await;
 }

@@ -1,8 +1,8 @@
 //! Whatever the order in which the network's messages come, however often, in batches of any size, through several
 //! processes at once, and however often a process is killed meanwhile: the state is what a plain model says.
 
-mod history;
-mod model;
+pub(crate) mod history;
+pub(crate) mod model;
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -81,7 +81,7 @@ async fn faults(db: &Db, deliveries: &[Delivery]) -> Vec<String> {
     for delivery in deliveries {
         expected.extend(delivery.expected());
     }
-    let mut faults = expected.differences(&State::stored(db).await);
+    let mut faults = expected.differences(&State::stored(db.read()).await);
     faults.extend(faults_of_log(db).await);
     faults
 }

@@ -27,7 +27,11 @@ use crate::{
 #[derive(Clone, Debug, Interface)]
 #[graphql(
     field(name = "id", ty = "ID", desc = "Opaque global identifier; stable for the life of the object."),
-    field(name = "display_name", ty = "String", desc = "Name to show: the handle, else the decentralised identifier."),
+    field(
+        name = "display_name",
+        ty = "String",
+        desc = "Name to show: the handle, else the decentralised identifier; for a site its name."
+    ),
     field(name = "did", ty = "Option<Did>", desc = "Decentralised identifier, when the account is linked to one."),
     field(name = "handle", ty = "Option<Handle>", desc = "Current handle; null unless it is verified."),
     field(name = "is_shadow", ty = "bool", desc = "True for provisional accounts that nobody has claimed.")
@@ -69,7 +73,7 @@ impl User {
         id::encode(Kind::Account, self.0.user.id)
     }
 
-    /// Name to show: the handle, else the decentralised identifier.
+    /// Name to show: the handle, else the decentralised identifier; for a site its name.
     async fn display_name(&self) -> &str {
         self.0.display_name()
     }
@@ -90,7 +94,7 @@ impl User {
     }
 }
 
-/// A provisional account for an author who has not joined OpenMeet.
+/// A provisional account for an author who has not joined OpenMeet, or for a site that events come from.
 #[derive(Clone, Debug)]
 pub(crate) struct ShadowAccount(Arc<account::Account>);
 
@@ -104,7 +108,7 @@ connection! {
     ShadowAccount
 }
 
-/// A provisional account for an author who has not joined OpenMeet.
+/// A provisional account for an author who has not joined OpenMeet, or for a site that events come from.
 #[Object]
 impl ShadowAccount {
     /// Opaque global identifier; stable for the life of the object, also when it is claimed.
@@ -112,12 +116,12 @@ impl ShadowAccount {
         id::encode(Kind::Account, self.0.user.id)
     }
 
-    /// Name to show: the handle, else the decentralised identifier.
+    /// Name to show: the handle, else the decentralised identifier; for a site its name.
     async fn display_name(&self) -> &str {
         self.0.display_name()
     }
 
-    /// Decentralised identifier of the author.
+    /// Decentralised identifier of the author; null for a site.
     async fn did(&self) -> Option<Did> {
         self.0.user.did.as_deref().map(Did::from)
     }

@@ -86,9 +86,14 @@ impl EventChange {
         id::encode(Kind::Event, self.0.row.event_id)
     }
 
-    /// URI of the source record.
+    /// URI of the source record; null for events of other origins than the ATProtocol network.
     async fn uri(&self) -> Option<AtUri> {
-        self.0.row.event_uri.as_deref().map(AtUri::from)
+        self.0
+            .row
+            .event_uri
+            .as_deref()
+            .filter(|_| self.0.row.source_type == entities::sets::SourceType::Bluesky)
+            .map(AtUri::from)
     }
 
     /// System of origin.
@@ -151,14 +156,13 @@ impl ChangeQuery {
     }
 }
 
-/// Streams over WebSocket (graphql-transport-ws) and server-sent events (graphql-sse).
+/// Live changes of events.
 #[derive(Debug, Default)]
-pub struct Subscription;
+pub(crate) struct ChangeSubscription;
 
-/// Streams over WebSocket (graphql-transport-ws) and server-sent events (graphql-sse). Delivery is at least once and in
-/// cursor order; dedupe by `cursor`.
+/// Live changes of events.
 #[Subscription]
-impl Subscription {
+impl ChangeSubscription {
     /// Changes committed by ingestion. With `after` the retained changes are replayed first and the live stream follows
     /// without a gap; fails with the reason `CURSOR_EXPIRED` when changes after the cursor are no longer kept.
     async fn event_ingested(

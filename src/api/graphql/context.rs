@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use async_graphql::Context;
 
 use super::{error::Failure, loaders::Loaders};
-use crate::{app::App, error::Error};
+use crate::{app::App, domain::actor::Actor, error::Error};
 
 /// The loaders that a request, or one delivery of a subscription, shares. Put into the data of every request.
 ///
@@ -49,6 +49,9 @@ pub(crate) trait Surroundings {
     /// The loaders to use now; cheap to clone.
     fn loaders(&self) -> Result<Loaders, Failure>;
 
+    /// Who asks.
+    fn actor(&self) -> &Actor;
+
     /// The holder of the loaders, for subscriptions.
     fn request_loaders(&self) -> Result<&RequestLoaders, Failure>;
 }
@@ -60,6 +63,11 @@ impl Surroundings for Context<'_> {
 
     fn loaders(&self) -> Result<Loaders, Failure> {
         Ok(self.request_loaders()?.current())
+    }
+
+    fn actor(&self) -> &Actor {
+        // Whoever attaches nobody asks for nobody in particular.
+        self.data_opt().unwrap_or(&Actor::Anonymous)
     }
 
     fn request_loaders(&self) -> Result<&RequestLoaders, Failure> {

@@ -1,6 +1,6 @@
 //! Directives that describe fields; nothing executes them, but the guard reads `@cost` from the printed schema.
 
-use async_graphql::TypeDirective;
+use async_graphql::{Enum, TypeDirective};
 
 /// Null appears here only together with an entry in `errors` (semantic nullability).
 #[TypeDirective(location = "FieldDefinition")]
@@ -9,6 +9,17 @@ pub(crate) fn semanticNonNull(
     levels: Vec<i32>,
 ) {
 }
+
+/// Permission a caller may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub(crate) enum AccessScope {
+    /// A service key with the right to administer its tenant.
+    Admin,
+}
+
+/// Documents the access the caller needs. Enforced by the server; shown for tooling.
+#[TypeDirective(location = "FieldDefinition")]
+pub(crate) fn access(#[graphql(desc = "Scopes of which the caller needs at least one.")] scopes: Vec<AccessScope>) {}
 
 /// What a caller is charged: for a field `weight`, plus its children once for each item that the arguments named in
 /// `multipliers` ask for (but those with `once` a single time); for a field of an input, or a value of an enumeration,

@@ -57,7 +57,7 @@ impl From<Failure> for async_graphql::Error {
         let message =
             if let Error::Bug(_) = error { "internal error".to_owned() } else { format!("failed to {error}") };
         match error {
-            Error::NotFound { .. } | Error::Forbidden { .. } => {}
+            Error::NotFound { .. } | Error::Unauthenticated { .. } | Error::Forbidden { .. } => {}
             Error::Invalid { field, code, .. } => {
                 extensions.set("field", field.as_ref());
                 extensions.set("reason", *code);

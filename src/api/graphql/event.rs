@@ -149,7 +149,8 @@ impl Event {
         self.0.links.0.iter().map(EventLink::from).collect()
     }
 
-    /// Member or shadow account that organises the event.
+    /// Member or shadow account that organises the event. For events that programs bring it is the shadow account of the site
+    /// that they come from.
     #[graphql(directive = semanticNonNull::apply(vec![0]))]
     async fn organizer(&self, ctx: &Context<'_>) -> Fallible<Account> {
         Some(Account::load(ctx, self.0.user_id).await)
@@ -184,7 +185,11 @@ impl Event {
         let kind = self.0.source_type.into();
         EventSource {
             kind,
-            external_id: self.0.record_uri.clone().filter(|_| kind != SourceType::Openmeet),
+            external_id: match kind {
+                SourceType::Openmeet => None,
+                SourceType::Bluesky => self.0.record_uri.clone(),
+                SourceType::Web | SourceType::Other => self.0.source_id.clone(),
+            },
             url: self.0.source_url.as_deref().map(Url::from),
             source_of_truth: if kind == SourceType::Openmeet { SyncSide::Local } else { SyncSide::Remote },
             ingested_at: self.0.ingested_at.into(),

@@ -16,16 +16,22 @@ pub(crate) enum Kind {
     Rsvp,
     /// A member or a shadow account.
     Account,
+    /// A message that could not be applied.
+    Failure,
+    /// A service key.
+    Key,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Event, Self::Rsvp, Self::Account];
+    const ALL: [Self; 5] = [Self::Event, Self::Rsvp, Self::Account, Self::Failure, Self::Key];
 
     fn tag(self) -> &'static str {
         match self {
             Self::Event => "event",
             Self::Rsvp => "rsvp",
             Self::Account => "account",
+            Self::Failure => "failure",
+            Self::Key => "key",
         }
     }
 }
@@ -71,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_identifier_comes_back(key: i64, which in 0_usize..3) {
+        fn an_identifier_comes_back(key: i64, which in 0_usize..5) {
             let kind = Kind::ALL[which];
             let id = encode(kind, key);
             prop_assert_eq!(decode(&id, "id").unwrap(), (kind, key));

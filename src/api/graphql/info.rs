@@ -99,7 +99,7 @@ impl ServiceInfo {
 
 async fn newest(ctx: &Context<'_>) -> Result<StreamCursor, Failure> {
     let app = ctx.app()?;
-    Ok(StreamCursor(change::head(app.db.read(), app.tenant).await?.to_string()))
+    Ok(StreamCursor(change::head(app.db.read()).await?.to_string()))
 }
 
 async fn oldest(ctx: &Context<'_>) -> Result<Option<StreamCursor>, Failure> {

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         account::{self, Account},
         event as events,
+        ingest::failure,
         page::{Page, Slice},
         record, rsvp,
         tenant::Tenant,
@@ -38,6 +39,9 @@ struct Edges {
     events_of: Edge<(i64, Slice), Arc<Page<event::Model>>>,
     event_counts: Edge<i64, u64>,
     records: Edge<String, Option<Arc<source_record::Model>>>,
+    failures: Edge<i64, Option<Arc<failure::Model>>>,
+    payloads: Edge<i64, Option<Arc<failure::Payload>>>,
+    histories: Edge<i64, Vec<Arc<failure::Entry>>>,
 }
 
 /// A page of the answers to one event.
@@ -77,6 +81,13 @@ impl Loaders {
             records: edge(&source, |from, uris| {
                 async move { Ok(optional(record::by_uris(from.db.read(), uris).await?)) }.boxed()
             }),
+            failures: edge(&source, |from, ids| {
+                async move { Ok(optional(failure::by_ids(from.db.read(), ids).await?)) }.boxed()
+            }),
+            payloads: edge(&source, |from, ids| {
+                async move { Ok(optional(failure::payloads(from.db.read(), ids).await?)) }.boxed()
+            }),
+            histories: edge(&source, |from, ids| async move { failure::histories(from.db.read(), ids).await }.boxed()),
         }))
     }
 
@@ -113,6 +124,21 @@ impl Loaders {
     /// The ledger's row of a record.
     pub(crate) async fn record(&self, uri: String) -> Result<Option<Arc<source_record::Model>>, Failure> {
         load(&self.0.records, uri).await
+    }
+
+    /// A message that could not be applied, without its payload. Asked for by administrators only.
+    pub(crate) async fn failure(&self, id: i64) -> Result<Option<Arc<failure::Model>>, Failure> {
+        load(&self.0.failures, id).await
+    }
+
+    /// The payload of such a message.
+    pub(crate) async fn payload(&self, id: i64) -> Result<Option<Arc<failure::Payload>>, Failure> {
+        load(&self.0.payloads, id).await
+    }
+
+    /// The history of such a message.
+    pub(crate) async fn history(&self, id: i64) -> Result<Vec<Arc<failure::Entry>>, Failure> {
+        load(&self.0.histories, id).await
     }
 }
 

@@ -5,6 +5,8 @@
 //! description. `schema.graphql` is printed from here.
 
 mod account;
+mod admin;
+mod caller;
 mod change;
 mod context;
 mod directives;
@@ -17,23 +19,28 @@ mod id;
 mod info;
 mod loaders;
 mod location;
+mod mutation;
 mod page;
 mod query;
 mod record;
 mod rsvp;
 mod scalars;
 mod sets;
+mod subscription;
+mod tenant;
 pub(crate) mod transport;
+mod user_error;
 
-use async_graphql::{Data, EmptyMutation, SDLExportOptions};
+use async_graphql::SDLExportOptions;
 use axum::Router;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{change::Subscription, context::RequestLoaders, query::Query};
 use self::{
+    caller::Callers,
     guard::{Guard, Limits},
-    transport::{Endpoint, Origins, RequestInfo, Settings},
+    transport::{Endpoint, Origins, Settings},
 };
+pub use self::{context::RequestLoaders, mutation::Mutation, query::Query, subscription::Subscription};
 use crate::{app::App, error::Result};
 
 /// The identifier of an answer, for the other doors.
@@ -43,8 +50,9 @@ pub(crate) fn rsvp_id(key: i64) -> String {
 
 /// The executable schema.
 ///
-/// Every request needs [`RequestLoaders`] in its data, made for it alone.
-pub type Schema = async_graphql::Schema<Query, EmptyMutation, Subscription>;
+/// Every request needs [`RequestLoaders`] in its data, made for it alone; one of a caller who is somebody needs the
+/// [`Actor`](crate::domain::actor::Actor), too.
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// How deep the library may walk into a document; our own guard has bounded it before.
 const RECURSION: usize = 64;
@@ -84,18 +92,14 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) 
         max_operations: config.graphql.max_operations,
         connections: config.database.max_connections as usize,
         operation_timeout: config.graphql.operation_timeout(),
+        named_operations: config.graphql.named_operations.clone(),
         ..Settings::default()
     };
-    let attach = {
-        let app = app.clone();
-        move |_: &RequestInfo| {
-            let mut data = Data::default();
-            data.insert(RequestLoaders::new(&app));
-            data
-        }
-    };
     let guard = Guard::new(&sdl(), scalars::ACCEPTS, limits)?;
-    Ok(transport::router(Endpoint::new(schema(app), guard, attach, settings, (shutdown, open))))
+    let choose = axum::middleware::from_fn_with_state(app.clone(), tenant::choose);
+    Ok(transport::router(Endpoint::new(schema(app), guard, Callers::new(app), settings, (shutdown, open)), |methods| {
+        methods.layer(choose)
+    }))
 }
 
 /// The schema as text; needs no running program.
@@ -104,9 +108,10 @@ pub fn sdl() -> String {
     build().finish().sdl_with_options(options)
 }
 
-fn build() -> async_graphql::SchemaBuilder<Query, EmptyMutation, Subscription> {
-    Schema::build(Query::default(), EmptyMutation, Subscription)
+fn build() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .register_output_type::<query::Node>()
         .register_output_type::<account::Account>()
+        .register_output_type::<user_error::UserError>()
         .limit_recursive_depth(RECURSION)
 }

@@ -5,7 +5,9 @@ use async_graphql::{Context, SimpleObject};
 use super::{context::Surroundings, error::Failure};
 use crate::domain::{
     account::{self, ShadowFilter},
-    event as events, rsvp,
+    event as events,
+    ingest::failure,
+    key, rsvp,
 };
 
 /// Position of a page in a connection.
@@ -47,6 +49,10 @@ pub(crate) enum Total {
     Rsvps(Box<rsvp::Filter>),
     /// Shadow accounts.
     Shadows(Box<ShadowFilter>),
+    /// Messages that could not be applied.
+    Failures(Box<failure::Filter>),
+    /// Service keys.
+    Keys,
 }
 
 impl Total {
@@ -59,6 +65,8 @@ impl Total {
             Self::EventsOf(user) => ctx.loaders()?.event_count(*user).await?,
             Self::Rsvps(filter) => rsvp::count(db, tenant, filter).await?,
             Self::Shadows(filter) => account::count_shadows(db, tenant, filter).await?,
+            Self::Failures(filter) => failure::count(app, ctx.actor(), filter).await?,
+            Self::Keys => key::count(app, ctx.actor()).await?,
         };
         Ok(i32::try_from(total).unwrap_or(i32::MAX))
     }

@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 
 use super::{
     account::{self, Account, AccountQuery, ShadowAccount, User},
+    admin::{AdminQuery, IngestFailure, ServiceKey},
     change::ChangeQuery,
     context::Surroundings,
     directives::{cost, semanticNonNull},
@@ -15,14 +16,14 @@ use super::{
     info::ServiceQuery,
     rsvp::{Rsvp, RsvpQuery},
 };
-use crate::error::Error;
+use crate::{domain::key, error::Error};
 
 /// Most objects that one call may ask for.
 const MAX_NODES: usize = 100;
 
 /// Entry points for reading.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ChangeQuery, ServiceQuery);
+pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ChangeQuery, ServiceQuery, AdminQuery);
 
 /// An object with a globally unique, opaque identifier.
 #[derive(Clone, Debug, Interface)]
@@ -36,6 +37,10 @@ pub(crate) enum Node {
     User(User),
     /// A shadow account.
     ShadowAccount(ShadowAccount),
+    /// A message that could not be applied.
+    IngestFailure(IngestFailure),
+    /// A service key.
+    ServiceKey(ServiceKey),
 }
 
 /// Entry points for reading objects by identifier.
@@ -78,5 +83,13 @@ async fn find(ctx: &Context<'_>, id: &ID, field: &'static str) -> Result<Option<
             Account::User(user) => Node::User(user),
             Account::ShadowAccount(shadow) => Node::ShadowAccount(shadow),
         }),
+        // What only administrators may see is not there for others.
+        (Kind::Failure, _) if ctx.actor().administers(ctx.app()?.network).is_err() => None,
+        (Kind::Failure, key) => loaders.failure(key).await?.map(|row| Node::IngestFailure(IngestFailure::of(row))),
+        (Kind::Key, _) if ctx.actor().administers_own_tenant().is_err() => None,
+        (Kind::Key, key) => {
+            let found = key::find(ctx.app()?, ctx.actor(), key).await?;
+            found.map(|row| Node::ServiceKey(ServiceKey::of(row)))
+        }
     })
 }

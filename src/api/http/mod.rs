@@ -4,6 +4,7 @@ mod assets;
 mod health;
 mod integration;
 mod problem;
+pub(crate) mod trace;
 
 use axum::{
     Router,
@@ -11,16 +12,16 @@ use axum::{
     response::{IntoResponse, Redirect},
     routing::get,
 };
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
+pub use self::health::Probes;
 use super::graphql;
 use crate::{app::App, error::Result};
 
 /// Everything that the process serves. When the token is cancelled, sockets and streams are closed; `open` counts those
 /// that have not ended yet.
-pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken, open: TaskTracker) -> Result<Router> {
+pub fn router(app: &App, seen: impl Into<Probes>, shutdown: CancellationToken, open: TaskTracker) -> Result<Router> {
     let pages = Router::new()
         .route("/schema.graphql", get(schema))
         .merge(if app.config.graphql.graphiql { assets::router() } else { Router::new() })
@@ -32,17 +33,15 @@ pub fn router(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken,
         .merge(pages)
         .merge(integration::router(app.clone()))
         .merge(graphql::router(app, shutdown.clone(), open)?)
-        .merge(probes(app, metrics, shutdown))
+        .merge(probes(app, seen, shutdown))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked)))
 }
 
 /// What a process without the API serves too: health and metrics.
-pub fn probes(app: &App, metrics: PrometheusHandle, shutdown: CancellationToken) -> Router {
-    Router::new()
-        .merge(health::router(app.clone(), shutdown))
-        .route("/metrics", get(move || async move { metrics.render() }))
+pub fn probes(app: &App, seen: impl Into<Probes>, shutdown: CancellationToken) -> Router {
+    health::router(app.clone(), seen.into(), shutdown)
 }
 
 async fn schema() -> impl IntoResponse {

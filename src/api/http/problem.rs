@@ -49,13 +49,6 @@ impl Problem {
     }
 }
 
-impl Problem {
-    pub(super) fn unauthenticated() -> Self {
-        let problem = Self::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, "a key is needed");
-        problem.with_detail("send `Authorization: Bearer KEY` with a service key that was not revoked")
-    }
-}
-
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let code = error.code();
@@ -63,6 +56,9 @@ impl From<Error> for Problem {
         match error {
             Error::NotFound { .. } => {
                 Self::new(StatusCode::NOT_FOUND, code, "there is no such thing").with_detail(text)
+            }
+            Error::Unauthenticated { .. } => {
+                Self::new(StatusCode::UNAUTHORIZED, code, "a key is needed").with_detail(text)
             }
             Error::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, code, "this key may not").with_detail(text),
             Error::Invalid { field, code: reason, .. } => {

@@ -87,8 +87,7 @@ pub async fn note(tx: &impl ConnectionTrait, dids: &[String], now: DateTime<Utc>
         updated_at: Set(now),
     });
     let keep = OnConflict::column(identity::Column::Did).do_nothing().to_owned();
-    insert(tx, rows.collect(), Some(keep)).await?;
-    Ok(())
+    insert(tx, rows.collect(), Some(keep)).await
 }
 
 /// Which of these accounts are known.

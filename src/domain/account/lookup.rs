@@ -9,7 +9,7 @@ use entities::{
 };
 use futures_util::{StreamExt, stream};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use tracing::debug;
+use tracing::{Instrument as _, debug, field::Empty, info_span};
 
 use super::shadow;
 use crate::{
@@ -27,7 +27,9 @@ use crate::{
             syntax::Did,
         },
         db::lock,
+        http::rest_of,
     },
+    telemetry::caused,
 };
 
 /// How many accounts are looked up at once.
@@ -43,7 +45,11 @@ const UNDER_WAY: TimeDelta = TimeDelta::minutes(2);
 pub async fn refresh(app: &App) -> Result<usize> {
     let due = take_due(app).await?;
     let count = due.len();
-    let mut answers = stream::iter(due).map(|held| look_up(app, held)).buffer_unordered(AT_ONCE);
+    let look = |held: identity::Model| {
+        let span = caused(info_span!("identity.resolve", trace_id = Empty, did = held.did), None);
+        look_up(app, held).instrument(span)
+    };
+    let mut answers = stream::iter(due).map(look).buffer_unordered(AT_ONCE);
     while let Some(outcome) = answers.next().await {
         outcome?;
     }
@@ -98,7 +104,7 @@ async fn look_up(app: &App, held: identity::Model) -> Result<()> {
         }
         Err(error @ (Error::Upstream { .. } | Error::RateLimited { .. } | Error::Invalid { .. })) => {
             debug!(did = held.did, error = error.chain(), "looking up an identity failed; it is tried again");
-            put_off(app, &held).await
+            put_off(app, &held, Some(&error)).await
         }
         Err(error) => Err(error),
     }
@@ -112,7 +118,7 @@ async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) ->
         Handle::Verified(handle) => (Some(handle), HandleStatus::Verified),
         Handle::Invalid { claimed } => (claimed, HandleStatus::Invalid),
         // It could not be checked now: what was known stays, and it is tried again soon.
-        Handle::Unknown => return put_off(app, held).await,
+        Handle::Unknown => return put_off(app, held, None).await,
     };
     let shown = |handle: &Option<String>, status| handle.clone().filter(|_| status == HandleStatus::Verified);
     let is_new_name = shown(&held.handle, held.handle_status) != shown(&handle, status);
@@ -161,11 +167,14 @@ async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) ->
     Ok(())
 }
 
-async fn put_off(app: &App, held: &identity::Model) -> Result<()> {
-    let attempts = held.check_attempts.saturating_add(1);
+/// Tries later; where the host is left alone, not before it may be asked again, and then it does not count as an attempt.
+async fn put_off(app: &App, held: &identity::Model, error: Option<&Error>) -> Result<()> {
+    let rest = error.and_then(rest_of);
+    let attempts = held.check_attempts.saturating_add(i32::from(rest.is_none()));
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
     let pause = FIRST_PAUSE.checked_mul(1 << doublings).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
-    let at = app.clock.now() + pause;
+    let rest = rest.and_then(|rest| TimeDelta::from_std(rest).ok()).unwrap_or_default();
+    let at = app.clock.now() + pause.max(rest);
     app.db.transact(|tx| async move { super::identity::ask_next(&*tx, held, at, attempts).await }).await
 }
 

@@ -1,7 +1,7 @@
 //! Accounts: members of the tenant, and the shadow accounts of authors who have not joined.
 //!
 //! A person is known by the DID; a handle is shown, and found, only while it is verified. A shadow account is visible
-//! while its account on the network is active.
+//! while its account on the network is active. Sites whose events programs bring have shadow accounts without a DID.
 
 pub mod identity;
 pub mod lookup;
@@ -42,9 +42,9 @@ impl Account {
         identity.handle.as_deref()
     }
 
-    /// What to call the account: the handle, else the DID.
+    /// What to call the account: the handle, else the DID; the site that events come from.
     pub fn display_name(&self) -> &str {
-        self.handle().or(self.user.did.as_deref()).unwrap_or("unnamed")
+        self.handle().or(self.user.did.as_deref()).or(self.user.source_name.as_deref()).unwrap_or("unnamed")
     }
 
     /// Whether it may be shown by itself: members always, shadow accounts while they are active on the network.

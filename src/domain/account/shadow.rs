@@ -1,4 +1,5 @@
-//! Shadow accounts: the provisional accounts of authors who have not joined. The design's ShadowAccountService.
+//! Shadow accounts: the provisional accounts of authors who have not joined, and of sites whose events programs bring. The
+//! design's ShadowAccountService.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use chrono::{DateTime, Utc};
 use entities::{sets::SourceType, user};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ConnectionTrait, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, QueryFilter, QuerySelect,
     sea_query::OnConflict,
 };
 
@@ -16,10 +17,10 @@ use crate::{
     infra::db::{among, insert_returning},
 };
 
-/// Accounts by DID.
+/// Accounts by DID, or by name of the site.
 #[derive(Debug)]
 pub struct Accounts {
-    /// `user.id` by DID, for every DID that was named.
+    /// `user.id` of everyone that was named.
     pub ids: HashMap<String, i64>,
     /// How many were made just now.
     pub created: u64,
@@ -39,6 +40,7 @@ pub async fn create(
         did: Set(Some(did.clone())),
         is_shadow_account: Set(true),
         provider: Set(SourceType::Bluesky),
+        source_name: Set(None),
         created_at: Set(now),
         updated_at: Set(now),
     });
@@ -66,4 +68,41 @@ pub async fn find(db: &impl ConnectionTrait, tenant: Tenant, dids: Vec<String>) 
         .all(db)
         .await?;
     Ok(found.into_iter().collect())
+}
+
+/// `user.id` by name of the sites that a source brings events of; those that are new are given a shadow. To be called under
+/// the lock of who writes projections; the unique key (tenant, source, name) stands behind it.
+pub async fn of_sites(
+    tx: &impl ConnectionTrait,
+    tenant: Tenant,
+    source: SourceType,
+    names: Vec<String>,
+    now: DateTime<Utc>,
+) -> Result<Accounts> {
+    let known: Vec<(String, i64)> = tenant
+        .users()
+        .select_only()
+        .columns([user::Column::SourceName, user::Column::Id])
+        .filter(user::Column::Provider.eq(source))
+        .filter(among(tx.get_database_backend(), user::Column::SourceName, names.clone()))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    let mut accounts = Accounts { ids: known.into_iter().collect(), created: 0 };
+    let new = names.into_iter().filter(|name| !accounts.ids.contains_key(name)).map(|name| user::ActiveModel {
+        id: NotSet,
+        tenant_id: Set(tenant.id()),
+        did: Set(None),
+        is_shadow_account: Set(true),
+        provider: Set(source),
+        source_name: Set(Some(name)),
+        created_at: Set(now),
+        updated_at: Set(now),
+    });
+    let new = new.collect();
+    let made: Vec<(String, i64)> =
+        insert_returning(tx, new, None, &[user::Column::SourceName, user::Column::Id]).await?;
+    accounts.created = made.len() as u64;
+    accounts.ids.extend(made);
+    Ok(accounts)
 }

@@ -2,16 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use data_encoding::BASE64URL_NOPAD;
 use entities::change;
 
-use crate::error::Error;
+use crate::{domain::cursor, error::Error};
 
-/// What stands before the number: the format's version. Another meaning of the number takes another letter.
-const VERSION: &str = "c1:";
-
-/// Longest text that can be a cursor; anything longer is not even decoded.
-const LONGEST: usize = 30;
+/// Which log, and the format's version. Another meaning of the number takes another letter.
+const LOG: &str = "c1";
 
 /// A position in the change log: everything up to and including it has been seen. Cursors are ordered as the log is and
 /// stay valid over restarts, until retention has deleted changes behind them.
@@ -38,7 +34,7 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&BASE64URL_NOPAD.encode(format!("{VERSION}{}", self.0).as_bytes()))
+        f.write_str(&cursor::write(LOG, self.0))
     }
 }
 
@@ -46,15 +42,7 @@ impl FromStr for Cursor {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let read = || {
-            let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
-            let number = std::str::from_utf8(&bytes).ok()?.strip_prefix(VERSION)?;
-            let id: i64 = number.parse().ok()?;
-            // `parse` also takes `+7` and `007`: one position, one text.
-            (id >= 0 && number == id.to_string()).then_some(Self(id))
-        };
-        let cursor = if text.len() <= LONGEST { read() } else { None };
-        cursor.ok_or_else(|| invalid("it is not a cursor of this stream"))
+        cursor::read(LOG, text).map(Self).ok_or_else(|| invalid("it is not a cursor of this stream"))
     }
 }
 
@@ -64,9 +52,11 @@ pub(super) fn invalid(why: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::BASE64URL_NOPAD;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::cursor::LONGEST;
 
     fn text_of(inner: &str) -> String {
         BASE64URL_NOPAD.encode(inner.as_bytes())

@@ -16,14 +16,13 @@ use tokio::sync::{
     broadcast::{self, error::RecvError},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{Change, Cursor, Filter, log};
 use crate::{
     domain::tenant::Tenant,
     error::{Error, Result},
-    infra::{db::Db, kv::Bell},
-    telemetry::Outage,
+    infra::{db::Db, kv::Bell, resilience::Recovery},
 };
 
 /// How many rows the tail, or a subscriber that catches up, reads at once. An event of the largest kind has some 300 KB.
@@ -50,14 +49,13 @@ impl Default for FeedSettings {
     }
 }
 
-/// Committed changes of events of one tenant, live. Cheap to clone; all clones share one tail, which somebody has to
-/// [run](Self::run).
+/// Committed changes of events of one tenant, live. Cheap to clone; all clones, those [for other tenants](Self::of) too,
+/// share one tail, which somebody has to [run](Self::run).
 #[derive(Clone)]
-pub struct Feed(Arc<Shared>);
+pub struct Feed(Arc<Shared>, Tenant);
 
 struct Shared {
     db: Db,
-    tenant: Tenant,
     poll: Duration,
     bell: Bell,
     /// Wakes the tail for reasons of this process.
@@ -83,7 +81,13 @@ impl Feed {
     pub fn new(db: Db, tenant: Tenant, bell: Bell, settings: FeedSettings) -> Self {
         let (ring, _) = broadcast::channel(settings.retain.max(1));
         let (wake, ended) = (Notify::new(), CancellationToken::new());
-        Self(Arc::new(Shared { db, tenant, poll: settings.poll, bell, wake, ring, ended }))
+        Self(Arc::new(Shared { db, poll: settings.poll, bell, wake, ring, ended }), tenant)
+    }
+
+    /// The same feed, for what another tenant sees.
+    #[must_use]
+    pub fn of(&self, tenant: Tenant) -> Self {
+        Self(Arc::clone(&self.0), tenant)
     }
 
     /// Wakes the tails of all processes that hear the bell. To be called after each commit of changes; forgetting it costs
@@ -96,37 +100,28 @@ impl Feed {
     /// database is away it tries again and again. Without subscribers it asks the database nothing.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut position = None;
-        let mut failures = 0;
-        let mut outage = Outage::default();
+        let mut recovery = Recovery::new("follow the change log", [self.0.db.circuit().clone()]);
         let mut listener = self.0.bell.listen();
         loop {
             let poll = if self.0.bell.is_joined() { self.0.poll * PATIENCE } else { self.0.poll };
             let woken = async {
                 tokio::select! {
-                    // After failures the doorbell is not heard: the pause is what spares the database.
-                    () = listener.rung(), if failures == 0 => {}
-                    () = self.0.wake.notified(), if failures == 0 => {}
-                    () = std::future::pending() => {}
+                    () = listener.rung() => {}
+                    () = self.0.wake.notified() => {}
+                    () = tokio::time::sleep(poll) => {}
                 }
             };
-            let wait = tokio::time::timeout(pause(if failures == 0 { poll } else { self.0.poll }, failures), woken);
-            if shutdown.run_until_cancelled(wait).await.is_none() {
+            // After a failure the pause was wait enough.
+            if !recovery.is_failing() && shutdown.run_until_cancelled(woken).await.is_none() {
                 break;
             }
             match shutdown.run_until_cancelled(self.advance(&mut position)).await {
                 None => break,
-                Some(Ok(())) if failures == 0 => {}
-                Some(Ok(())) => {
-                    failures = 0;
-                    if outage.works() {
-                        info!("the change log is followed again");
-                    }
-                }
+                Some(Ok(())) => recovery.works(),
                 Some(Err(error)) => {
-                    failures += 1;
                     metrics::counter!("gateway_feed_failures_total").increment(1);
-                    if outage.fails() {
-                        warn!(error = error.chain(), "the change log cannot be followed; trying again");
+                    if shutdown.run_until_cancelled(recovery.pause(&error)).await.is_none() {
+                        break;
                     }
                 }
             }
@@ -149,10 +144,11 @@ impl Feed {
         let ring = self.0.ring.subscribe();
         let start = match after {
             Some(cursor) => cursor,
-            None => log::head(self.0.db.read(), self.0.tenant).await?,
+            None => log::head(self.0.db.read()).await?,
         };
         let mut subscription = Subscription {
             feed: Arc::clone(&self.0),
+            tenant: self.1,
             filter,
             ring,
             position: start.id(),
@@ -174,7 +170,7 @@ impl Feed {
 
     /// Reads what is new and hands it out.
     async fn advance(&self, position: &mut Option<i64>) -> Result<()> {
-        let Shared { db, tenant, ring, .. } = &*self.0;
+        let Shared { db, ring, .. } = &*self.0;
         loop {
             if ring.receiver_count() == 0 {
                 *position = None;
@@ -183,14 +179,14 @@ impl Feed {
             let mut at = if let Some(at) = *position {
                 at
             } else {
-                let head = log::head(db.read(), *tenant).await?.id();
+                let head = log::head(db.read()).await?.id();
                 // Who has come before this moment sees whether it missed something.
                 self.send(Step { from: head, to: head, change: None });
                 head
             };
-            let rows = log::following(db.read(), *tenant, at, BATCH).await?;
-            let more = rows.len() as u64 == BATCH;
-            for change in log::with_events(db.read(), *tenant, rows).await? {
+            let changes = log::following(db.read(), at, BATCH).await?;
+            let more = changes.len() as u64 == BATCH;
+            for change in changes {
                 let step = Step { from: at, to: change.row.id, change: Some(change) };
                 at = step.to;
                 self.send(step);
@@ -216,6 +212,7 @@ impl fmt::Debug for Feed {
 
 struct Subscription {
     feed: Arc<Shared>,
+    tenant: Tenant,
     filter: Filter,
     ring: broadcast::Receiver<Step>,
     /// Everything up to here is delivered or `ready`.
@@ -265,9 +262,9 @@ impl Subscription {
     async fn read(&mut self) -> Result<()> {
         // What the ring holds now is in the log as well, before the head that is read next.
         self.ring = self.ring.resubscribe();
-        let Shared { db, tenant, .. } = &*self.feed;
-        let page = log::page(db.read(), *tenant, Some(Cursor::new(self.position)), &self.filter, BATCH).await?;
-        self.ready.extend(log::with_events(db.read(), *tenant, page.changes).await?);
+        let (db, tenant) = (&self.feed.db, self.tenant);
+        let page = log::page(db.read(), tenant, Some(Cursor::new(self.position)), &self.filter, BATCH).await?;
+        self.ready.extend(log::with_events(db.read(), tenant, page.changes).await?);
         self.position = page.end.id();
         self.behind = page.has_more;
         Ok(())
@@ -281,7 +278,9 @@ impl Subscription {
             Ok(step) if step.from > self.position => self.behind = true,
             Ok(step) => {
                 self.position = step.to;
-                self.ready.extend(step.change.filter(|change| self.filter.matches(&change.row)));
+                let is_own = |change: &Arc<Change>| Tenant::of_change(&change.row) == self.tenant;
+                let wanted = step.change.filter(|change| is_own(change) && self.filter.matches(&change.row));
+                self.ready.extend(wanted);
             }
             Err(RecvError::Lagged(_)) => {
                 metrics::counter!("gateway_feed_lags_total").increment(1);

@@ -1,9 +1,15 @@
 //! Reading the log in pages, and forgetting its old end.
 //!
-//! How far the old end has been cut is kept beside the log, under a name in the table of stream positions: whether a
-//! cursor is too old cannot be told from the rows alone, because ids have holes where nothing was ever deleted.
+//! How far the old end has been cut is kept beside the log, for each tenant, under a name in the table of stream positions:
+//! whether a cursor is too old cannot be told from the rows alone, because ids have holes where nothing was ever deleted.
+//! Ids are counted for all tenants together, and so are positions: a reader of one tenant stands where the log stands,
+//! whosever change that was.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use entities::{change, event, stream_cursor};
@@ -54,7 +60,7 @@ pub async fn page(
     limit: u64,
 ) -> Result<Page> {
     // Read before the rows: all of the log up to the head is visible to every later statement.
-    let newest = newest(db, tenant).await?.unwrap_or(0);
+    let newest = newest(db).await?.unwrap_or(0);
     let start = match after {
         Some(cursor) => cursor.id(),
         None => oldest(db, tenant).await?.map_or(0, |id| id - 1),
@@ -81,24 +87,22 @@ pub async fn page(
         changes.extend(rows.into_iter().filter(|row| filter.matches(row)));
     }
     // Read after the rows: what was cut meanwhile may be missing among them.
-    let cut = cut_to(db, tenant).await?;
+    let (cut, farthest) = marks(db, Some(tenant)).await?;
     if after.is_some() && start < cut {
         return Err(Error::invalid("after", "CURSOR_EXPIRED", "changes after it have been deleted; read anew"));
     }
-    if start > newest.max(cut) {
+    if start > newest.max(farthest) {
         return Err(invalid("this stream has never been there"));
     }
     Ok(Page { changes, end: Cursor::new(at.max(cut)), has_more: at < newest })
 }
 
 /// The position after everything that is in the log now.
-pub async fn head(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Cursor> {
-    let newest = match newest(db, tenant).await? {
-        Some(id) => id,
-        // An emptied log goes on where it ended.
-        None => cut_to(db, tenant).await?,
-    };
-    Ok(Cursor::new(newest))
+pub async fn head(db: &impl ConnectionTrait) -> Result<Cursor> {
+    let newest = newest(db).await?.unwrap_or(0);
+    // An emptied log goes on where it ended.
+    let (_, farthest) = marks(db, None).await?;
+    Ok(Cursor::new(newest.max(farthest)))
 }
 
 /// Deletes changes that were committed more than `keep` ago, a few thousand at a time: again, until it returns nought.
@@ -154,15 +158,21 @@ pub async fn with_events(
     Ok(rows.into_iter().map(|row| Arc::new(Change { event: events.get(&row.event_id).cloned(), row })).collect())
 }
 
-/// The next changes after a position, unfiltered, in one statement: for the tail, which nothing outruns.
-pub(super) async fn following(
-    db: &impl ConnectionTrait,
-    tenant: Tenant,
-    after: i64,
-    limit: u64,
-) -> Result<Vec<change::Model>> {
-    let rows = tenant.changes().filter(change::Column::Id.gt(after)).order_by_asc(change::Column::Id);
-    Ok(rows.limit(limit).all(db).await?)
+/// The next changes after a position, of all tenants, with their events: for the tail, which nothing outruns. One statement, and
+/// one more for each tenant among them.
+pub(super) async fn following(db: &impl ConnectionTrait, after: i64, limit: u64) -> Result<Vec<Arc<Change>>> {
+    let rows = change::Entity::find().filter(change::Column::Id.gt(after)).order_by_asc(change::Column::Id);
+    let mut of_tenants: BTreeMap<i64, Vec<change::Model>> = BTreeMap::new();
+    for row in rows.limit(limit).all(db).await? {
+        of_tenants.entry(row.tenant_id).or_default().push(row);
+    }
+    let mut changes = Vec::new();
+    for rows in of_tenants.into_values() {
+        let Some(tenant) = rows.first().map(Tenant::of_change) else { continue };
+        changes.extend(with_events(db, tenant, rows).await?);
+    }
+    changes.sort_unstable_by_key(|change| change.row.id);
+    Ok(changes)
 }
 
 async fn oldest(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Option<i64>> {
@@ -170,18 +180,28 @@ async fn oldest(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Option<i64>
     Ok(ids.into_tuple().one(db).await?)
 }
 
-async fn newest(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Option<i64>> {
-    let ids = tenant.changes().select_only().column(change::Column::Id).order_by_desc(change::Column::Id);
+async fn newest(db: &impl ConnectionTrait) -> Result<Option<i64>> {
+    let ids = change::Entity::find().select_only().column(change::Column::Id).order_by_desc(change::Column::Id);
     Ok(ids.into_tuple().one(db).await?)
 }
 
-/// Up to which id changes have been deleted.
-async fn cut_to(db: &impl ConnectionTrait, tenant: Tenant) -> Result<i64> {
-    let mark = stream_cursor::Entity::find_by_id(name(tenant)).one(db).await?;
-    Ok(mark.map_or(0, |mark| mark.position))
+/// Up to which id changes have been deleted: of this tenant, and of any.
+async fn marks(db: &impl ConnectionTrait, tenant: Option<Tenant>) -> Result<(i64, i64)> {
+    let marks = stream_cursor::Entity::find().filter(stream_cursor::Column::Endpoint.starts_with(MARK));
+    let own = tenant.map(name);
+    let (mut cut, mut farthest) = (0, 0);
+    for mark in marks.all(db).await? {
+        farthest = mark.position.max(farthest);
+        if Some(&mark.endpoint) == own.as_ref() {
+            cut = mark.position;
+        }
+    }
+    Ok((cut, farthest))
 }
 
-/// Name of the mark in the table of stream positions. No stream's address has this form.
+/// What names of marks in the table of stream positions begin with. No stream's address has this form.
+const MARK: &str = "change-log:";
+
 fn name(tenant: Tenant) -> String {
-    format!("change-log:{}", tenant.id())
+    format!("{MARK}{}", tenant.id())
 }

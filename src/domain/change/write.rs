@@ -1,7 +1,11 @@
 //! Appending to the log.
 
 use chrono::{DateTime, Utc};
-use entities::{change, event, location::Texts, sets::ChangeOperation};
+use entities::{
+    change, event,
+    location::Texts,
+    sets::{ChangeOperation, SourceType},
+};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ConnectionTrait,
@@ -42,13 +46,12 @@ pub async fn append(tx: &impl ConnectionTrait, entries: &[Entry<'_>], now: DateT
         operation: Set(entry.operation),
         changed_fields: Set(Texts(entry.fields.iter().map(|field| (*field).to_owned()).collect())),
         source_type: Set(entry.event.source_type),
-        organizer_did: Set(entry.event.source_id.clone()),
+        organizer_did: Set(entry.event.source_id.clone().filter(|_| entry.event.source_type == SourceType::Bluesky)),
         starts_at: Set(entry.event.starts_at),
         latitude: Set(entry.event.latitude),
         longitude: Set(entry.event.longitude),
         occurred_at: Set(entry.occurred_at),
         ingested_at: Set(now),
     });
-    insert(tx, rows.collect(), None).await?;
-    Ok(())
+    insert(tx, rows.collect(), None).await
 }

@@ -15,6 +15,11 @@ use super::filter::Filter;
 use crate::{
     domain::{
         page::{self, Group, KeyKind, Order, Page, Position, Slice},
+        record,
+        source::{
+            Kind,
+            web::{self, Shelf},
+        },
         tenant::Tenant,
     },
     error::Result,
@@ -88,6 +93,13 @@ fn constant(text: &str) -> Expr {
 /// The reachable event that a key names.
 pub async fn find(db: &impl ConnectionTrait, tenant: Tenant, key: &Key) -> Result<Option<event::Model>> {
     let condition = match key {
+        // A program's own identifier names a record, and several records may tell of one event.
+        Key::Source(source, id) if web::SOURCES.contains(source) => {
+            let shelf = Shelf { source: *source, tenant: tenant.id(), kind: Kind::Event };
+            let uri = shelf.uri(id);
+            let told = record::events_of(db, tenant, vec![uri.clone()]).await?.remove(&uri);
+            event::Column::RecordUri.eq(told.unwrap_or(uri))
+        }
         Key::Id(id) => event::Column::Id.eq(*id),
         Key::Slug(slug) => event::Column::Slug.eq(slug),
         Key::Uri(uri) => event::Column::RecordUri.eq(uri),

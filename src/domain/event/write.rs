@@ -15,11 +15,11 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{fold_search, geo, slug};
+use super::{geo, slug};
 use crate::{
     domain::{source::EventDraft, tenant::Tenant},
     error::Result,
-    infra::db::{among, insert_returning},
+    infra::db::{among, insert, insert_returning},
 };
 
 /// Everything about an event that does not come from its draft.
@@ -29,9 +29,11 @@ pub struct Origin<'a> {
     pub tenant: Tenant,
     /// Organiser.
     pub user_id: i64,
-    /// DID of the organiser.
-    pub did: &'a str,
-    /// AT-URI of the record.
+    /// Where the record comes from.
+    pub source: SourceType,
+    /// Identifier there: DID of the organiser, or a program's own of the event.
+    pub source_id: &'a str,
+    /// URI of the record, or of the first one that told of the event.
     pub uri: &'a str,
     /// Version of the record.
     pub cid: Option<&'a str>,
@@ -71,10 +73,10 @@ pub fn project(
         sphere_x: sphere.map(|[x, _, _]| x),
         sphere_y: sphere.map(|[_, y, _]| y),
         sphere_z: sphere.map(|[_, _, z]| z),
-        search_text: fold_search(&format!("{} {}", draft.name, draft.description.as_deref().unwrap_or_default())),
-        source_type: SourceType::Bluesky,
-        source_id: Some(origin.did.to_owned()),
-        source_url: None,
+        search_text: draft.search_text.clone(),
+        source_type: origin.source,
+        source_id: Some(origin.source_id.to_owned()),
+        source_url: draft.page.clone(),
         record_uri: Some(origin.uri.to_owned()),
         record_cid: origin.cid.map(str::to_owned),
         record_rev: Some(origin.rev.to_owned()),
@@ -109,6 +111,7 @@ pub fn changed_fields(before: &event::Model, after: &event::Model) -> Vec<&'stat
         ("links", before.links != after.links),
         ("organizer", before.user_id != after.user_id),
         ("createdAt", before.created_at != after.created_at),
+        ("source", (&before.source_id, &before.source_url) != (&after.source_id, &after.source_url)),
         // Last, for a new version that says nothing else: a foreign field was edited.
         ("atproto", before.record_cid != after.record_cid),
     ]
@@ -117,7 +120,7 @@ pub fn changed_fields(before: &event::Model, after: &event::Model) -> Vec<&'stat
     .collect()
 }
 
-/// The events of these records, by AT-URI.
+/// The events of these records, by URI.
 pub async fn by_uri(
     db: &impl ConnectionTrait,
     tenant: Tenant,
@@ -156,15 +159,17 @@ pub async fn upsert(tx: &impl ConnectionTrait, tenant: Tenant, rows: &mut [event
     ];
     let all = <event::Column as sea_orm::Iterable>::iter();
     let replaced: Vec<event::Column> = all.filter(|c| !keep.iter().any(|k| k.as_str() == c.as_str())).collect();
-    let values = rows.iter().map(|row| {
+    let values = |row: &event::Model| {
         let mut values = row.clone().into_active_model().reset_all();
         values.id = NotSet;
         values
-    });
+    };
+    let (new, known): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.id == 0);
     let on_conflict =
         OnConflict::columns([event::Column::TenantId, event::Column::RecordUri]).update_columns(replaced).to_owned();
+    insert(tx, known.into_iter().map(values).collect(), Some(on_conflict)).await?;
     let key = [event::Column::RecordUri, event::Column::Id];
-    let ids: Vec<(String, i64)> = insert_returning(tx, values.collect(), Some(on_conflict), &key).await?;
+    let ids: Vec<(String, i64)> = insert_returning(tx, new.into_iter().map(values).collect(), None, &key).await?;
     let ids: HashMap<String, i64> = ids.into_iter().collect();
     for row in rows.iter_mut().filter(|row| row.id == 0) {
         row.id = row.record_uri.as_ref().and_then(|uri| ids.get(uri)).copied().unwrap_or_default();

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use entities::stream_cursor as cursor;
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::OnConflict,
+};
 
 use crate::error::Result;
 
@@ -19,4 +22,17 @@ pub async fn save(tx: &impl ConnectionTrait, endpoint: &str, position: i64, now:
         .to_owned();
     cursor::Entity::insert(row).on_conflict(move_on).exec_without_returning(tx).await?;
     Ok(())
+}
+
+/// When the position of any stream was last moved; `None` when none ever was. (The marks of backfills are no streams.)
+pub async fn moved_at(db: &impl ConnectionTrait) -> Result<Option<DateTime<Utc>>> {
+    Ok(cursor::Entity::find()
+        .select_only()
+        .column(cursor::Column::UpdatedAt)
+        .filter(cursor::Column::Endpoint.not_like("backfill %"))
+        .order_by_desc(cursor::Column::UpdatedAt)
+        .limit(1)
+        .into_tuple()
+        .one(db)
+        .await?)
 }

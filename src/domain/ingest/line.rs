@@ -1,5 +1,5 @@
 //! One message: a line of JSON in the form of Jetstream v1, which streams, replay files, the queue and the failure list
-//! all carry, with one kind of our own (`resync`).
+//! all carry, with two kinds of our own: `resync`, and `claim` for what a program says of a record.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ pub struct Line<'a> {
     /// When the stream saw it, Unix microseconds.
     #[serde(default)]
     pub time_us: Option<i64>,
-    /// `commit`, `identity`, `account` or `resync`.
+    /// `commit`, `identity`, `account`, `resync` or `claim`.
     #[serde(borrow)]
     pub kind: Cow<'a, str>,
     /// Present for `commit`.
@@ -28,6 +28,9 @@ pub struct Line<'a> {
     /// Present for `resync`.
     #[serde(borrow, default)]
     pub resync: Option<Resync<'a>>,
+    /// Present for `claim`.
+    #[serde(borrow, default)]
+    pub claim: Option<Claim<'a>>,
 }
 
 /// One operation on one record.
@@ -80,28 +83,60 @@ pub struct Resync<'a> {
     pub rkey: Option<Cow<'a, str>>,
 }
 
+/// What a program says of a record: less than a commit of its repository, and completed in the transaction that writes it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Claim<'a> {
+    /// `merge`: some fields of it; `put`: all of it; `delete`: it is gone.
+    #[serde(borrow)]
+    pub operation: Cow<'a, str>,
+    /// Collection of the record, or what stands in its place for records of no repository.
+    #[serde(borrow)]
+    pub collection: Cow<'a, str>,
+    /// Key of the record.
+    #[serde(borrow)]
+    pub rkey: Cow<'a, str>,
+    /// Revision, where the program tells one. Without it the time of the line counts, and without that the arrival.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub rev: Option<Cow<'a, str>>,
+    /// The fields, or the record verbatim; absent for `delete`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<&'a RawValue>,
+    /// Version of the record; for `put` only.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub cid: Option<Cow<'a, str>>,
+}
+
+/// Writes the line of what a program says of a record of this repository, or source.
+pub fn of_claim(did: &str, at: Option<DateTime<Utc>>, claim: &Claim<'_>) -> String {
+    let time_us = at.map(|at| at.timestamp_micros());
+    written(&OwnLine { did, time_us, kind: "claim", commit: None, account: None, resync: None, claim: Some(claim) })
+}
+
 /// Writes the line of a record that was read from a repository.
 pub fn of_record(did: &str, at: DateTime<Utc>, commit: CommitLine<'_>) -> String {
     written(&OwnLine {
         did,
-        time_us: at.timestamp_micros(),
+        time_us: Some(at.timestamp_micros()),
         kind: "commit",
         commit: Some(commit),
         account: None,
         resync: None,
+        claim: None,
     })
 }
 
 /// Writes the line of an account whose host was asked for its status.
 pub fn of_account(did: &str, active: bool, status: Option<&str>, at: DateTime<Utc>) -> String {
     let account = Some(AccountLine { active, status, time: at.to_rfc3339_opts(SecondsFormat::Micros, true) });
-    written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "account", commit: None, account, resync: None })
+    let time_us = Some(at.timestamp_micros());
+    written(&OwnLine { did, time_us, kind: "account", commit: None, account, resync: None, claim: None })
 }
 
 /// Writes the line that asks for a repository to be read.
 pub fn of_resync(did: &str, at: DateTime<Utc>) -> String {
     let resync = Some(ResyncLine { reason: "listed" });
-    written(&OwnLine { did, time_us: at.timestamp_micros(), kind: "resync", commit: None, account: None, resync })
+    let time_us = Some(at.timestamp_micros());
+    written(&OwnLine { did, time_us, kind: "resync", commit: None, account: None, resync, claim: None })
 }
 
 fn written(line: &OwnLine<'_>) -> String {
@@ -144,7 +179,8 @@ struct ResyncLine {
 #[derive(Serialize)]
 struct OwnLine<'a> {
     did: &'a str,
-    time_us: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_us: Option<i64>,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<CommitLine<'a>>,
@@ -152,4 +188,6 @@ struct OwnLine<'a> {
     account: Option<AccountLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resync: Option<ResyncLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<&'a Claim<'a>>,
 }

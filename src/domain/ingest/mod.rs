@@ -16,6 +16,7 @@ pub mod line;
 mod parked;
 mod pipeline;
 pub mod resync;
+mod revision;
 mod s1_receive;
 mod s2_identify;
 mod s3_attribute;

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
-use entities::{ingest_failure as failure, sets::FailureState};
+use entities::{ingest_failure as failure, ingest_failure_log as log, sets::FailureState};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ConnectionTrait, EntityTrait, ExprTrait,
+    ConnectionTrait, ExprTrait,
     sea_query::{Expr, OnConflict},
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::error::Result;
+use super::failure::LOCK;
+use crate::{
+    error::Result,
+    infra::db::{insert, insert_returning, lock},
+};
 
 /// Bytes of a payload that are kept; a longer one is cut, since it was parked for its size.
 const PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
@@ -21,8 +25,10 @@ const PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
 const REASON_CHARS: usize = 1_000;
 
 /// Name of a stage, for the failure list and metric labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
+    /// In the queue already: a dead letter, which its consumers died of, or could not read.
+    Queue,
     /// Size, form.
     Receive,
     /// Which source speaks.
@@ -31,21 +37,54 @@ pub enum Stage {
     Attribute,
     /// From record to draft.
     Map,
+    /// Whether it is news.
+    Dedupe,
+    /// Which tenant gets it.
+    Route,
+    /// What it may say here.
+    Validate,
     /// To the tables.
     Persist,
+    /// To those who wait.
+    Notify,
     /// From a repository that has to be read again.
     Fetch,
 }
 
 impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Queue,
+        Self::Receive,
+        Self::Identify,
+        Self::Attribute,
+        Self::Map,
+        Self::Dedupe,
+        Self::Route,
+        Self::Validate,
+        Self::Persist,
+        Self::Notify,
+        Self::Fetch,
+    ];
+
+    /// The stage of this name; `None` for one that this version does not know.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == name)
+    }
+
     /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queue => "queue",
             Self::Receive => "receive",
             Self::Identify => "identify",
             Self::Attribute => "attribute",
             Self::Map => "map",
+            Self::Dedupe => "dedupe",
+            Self::Route => "route",
+            Self::Validate => "validate",
             Self::Persist => "persist",
+            Self::Notify => "notify",
             Self::Fetch => "fetch",
         }
     }
@@ -68,7 +107,8 @@ impl Parked {
     }
 }
 
-/// Puts messages aside. One that is parked already only counts another attempt; one that was discarded stays so.
+/// Puts messages aside, and notes it in their history. One that is parked already only counts another attempt; one that was
+/// discarded stays so.
 pub(super) async fn park(tx: &impl ConnectionTrait, now: DateTime<Utc>, messages: &[(&String, &Parked)]) -> Result<()> {
     // A batch may hold the same message twice, and one statement may touch a row only once.
     let mut rows = BTreeMap::new();
@@ -97,6 +137,7 @@ pub(super) async fn park(tx: &impl ConnectionTrait, now: DateTime<Utc>, messages
     if rows.is_empty() {
         return Ok(());
     }
+    lock(tx, &LOCK).await?;
     let state = Expr::case(
         Expr::col((failure::Entity, failure::Column::State)).eq(FailureState::Discarded.as_str()),
         FailureState::Discarded.as_str(),
@@ -112,7 +153,25 @@ pub(super) async fn park(tx: &impl ConnectionTrait, now: DateTime<Utc>, messages
         .value(failure::Column::Attempts, Expr::col((failure::Entity, failure::Column::Attempts)).add(1))
         .value(failure::Column::State, state)
         .to_owned();
-    failure::Entity::insert_many(rows.into_values()).on_conflict(on_conflict).exec_without_returning(tx).await?;
+    let columns = [failure::Column::Id, failure::Column::PayloadHash, failure::Column::State];
+    let written: Vec<(i64, String, FailureState)> =
+        insert_returning(tx, rows.values().cloned().collect(), Some(on_conflict), &columns).await?;
+    // What was discarded stays so, which is no news.
+    let parked = written.iter().filter(|(_, _, state)| *state == FailureState::Parked);
+    let notes = parked.filter_map(|(id, hash, _)| {
+        let row = rows.get(hash)?;
+        Some(log::ActiveModel {
+            id: NotSet,
+            failure_id: Set(*id),
+            state: Set(FailureState::Parked),
+            stage: row.stage.clone(),
+            code: row.code.clone(),
+            reason: row.reason.clone(),
+            decided_by: Set(None),
+            at: Set(now),
+        })
+    });
+    insert(tx, notes.collect(), None).await?;
     Ok(())
 }
 
@@ -133,14 +192,19 @@ fn about(body: &str) -> About {
     struct Rough {
         did: Option<String>,
         commit: Option<RoughCommit>,
+        claim: Option<RoughCommit>,
     }
     #[derive(Deserialize)]
     struct RoughCommit {
         collection: Option<String>,
         rkey: Option<String>,
     }
-    let Ok(Rough { did, commit }) = serde_json::from_str::<Rough>(body) else { return About::default() };
-    let uri = match (&did, commit) {
+    let Ok(Rough { did, commit, claim }) = serde_json::from_str::<Rough>(body) else { return About::default() };
+    let uri = match (&did, commit.or(claim)) {
+        // What a program brings has no repository in its address.
+        (_, Some(RoughCommit { collection: Some(collection), rkey: Some(rkey) })) if collection.contains("://") => {
+            Some(format!("{collection}/{rkey}"))
+        }
         (Some(did), Some(RoughCommit { collection: Some(collection), rkey: Some(rkey) })) => {
             Some(format!("at://{did}/{collection}/{rkey}"))
         }

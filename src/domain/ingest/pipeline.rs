@@ -1,14 +1,22 @@
 //! The stages in a row, for a batch.
 
+use std::time::Instant;
+
+use metrics::histogram;
+use tracing::{Instrument as _, info_span};
+
 use super::{
     parked::{Parked, Stage, park},
-    s1_receive, s2_identify, s3_attribute, s4_map, s5_dedupe, s6_route, s7_validate,
+    s1_receive,
+    s2_identify::{self, Identified},
+    s3_attribute, s4_map, s5_dedupe, s6_route, s7_validate,
     s8_persist::{self, Effect},
     s9_notify,
 };
 use crate::{
     app::App,
     error::{Class, Error, Result},
+    infra::kv::Topic,
 };
 
 /// What became of a message. In each case it is durable.
@@ -23,7 +31,7 @@ pub enum Outcome {
 }
 
 /// Bytes of the messages of one transaction. Each of them is held several times over on its way.
-const BYTES: usize = 4 << 20;
+const BYTES: usize = 2 << 20;
 
 /// Takes messages through the pipeline, in the given order, in one transaction unless they are very large.
 ///
@@ -57,6 +65,8 @@ async fn isolate(app: &App, batch: &[String], error: Error) -> Result<Vec<Outcom
         let parked = Parked::at(Stage::Persist, error.reason(), error.chain());
         let refused = &[(message, &parked)];
         app.db.transact(|tx| async move { park(&*tx, app.clock.now(), refused).await }).await?;
+        s9_notify::count("unknown", &Effect::Parked(parked.clone()));
+        app.kv.bell(Topic::Failures).ring();
         return Ok(vec![Outcome::Parked(parked)]);
     }
     let (first, second) = batch.split_at(batch.len() / 2);
@@ -68,19 +78,42 @@ async fn isolate(app: &App, batch: &[String], error: Error) -> Result<Vec<Outcom
 async fn attempt(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
     let limit = app.config.ingest.max_record_bytes;
     let now = app.clock.now();
-    let mapped = batch.iter().map(|body| {
-        let received = s1_receive::receive(body, limit)?;
-        let identified = s2_identify::identify(received)?;
-        let attributed = s3_attribute::attribute(identified)?;
-        s4_map::map(attributed, now)
-    });
-    let deduped = s5_dedupe::dedupe(app.db.read(), mapped.collect()).await?;
-    let routed = s6_route::route(deduped, app.tenant);
-    let validated = s7_validate::validate(routed);
-    let persisted = s8_persist::persist(app, batch, validated).await?;
+    let received: Vec<_> =
+        timed(Stage::Receive, || batch.iter().map(|body| s1_receive::receive(body, limit)).collect());
+    let identified = timed(Stage::Identify, || each(received, s2_identify::identify));
+    let operations: Vec<&'static str> =
+        identified.iter().map(|message| message.as_ref().map_or("unknown", Identified::operation)).collect();
+    let attributed = timed(Stage::Attribute, || each(identified, s3_attribute::attribute));
+    let mapped = timed(Stage::Map, || each(attributed, |message| s4_map::map(message, now)));
+    let dedupe = s5_dedupe::dedupe(app.db.read(), mapped).instrument(info_span!("batch.dedupe"));
+    let deduped = waited(Stage::Dedupe, dedupe).await?;
+    let routed = waited(Stage::Route, s6_route::route(app.db.read(), deduped, app.network)).await?;
+    let validated = timed(Stage::Validate, || routed.into_iter().map(s7_validate::validate).collect());
+    let persist = s8_persist::persist(app, batch, validated).instrument(info_span!("batch.persist"));
+    let persisted = waited(Stage::Persist, persist).await?;
     let outcomes = persisted.effects.iter().map(outcome).collect();
-    s9_notify::notify(app, persisted);
+    timed(Stage::Notify, || s9_notify::notify(app, persisted, &operations));
     Ok(outcomes)
+}
+
+/// Takes the messages that no earlier stage has refused through the next one.
+fn each<A, B>(messages: Vec<Result<A, Parked>>, stage: impl Fn(A) -> Result<B, Parked>) -> Vec<Result<B, Parked>> {
+    messages.into_iter().map(|message| message.and_then(&stage)).collect()
+}
+
+/// Measures what a stage takes for a whole batch.
+fn timed<T>(stage: Stage, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = work();
+    histogram!("gateway_ingest_stage_seconds", "stage" => stage.as_str()).record(begun.elapsed());
+    done
+}
+
+async fn waited<T>(stage: Stage, work: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let done = work.await;
+    histogram!("gateway_ingest_stage_seconds", "stage" => stage.as_str()).record(begun.elapsed());
+    done
 }
 
 fn outcome(effect: &Effect) -> Outcome {

@@ -20,7 +20,8 @@ pub(super) fn receive(body: &str, max_record_bytes: usize) -> Result<Received<'_
     }
     let line: Line<'_> = serde_json::from_str(body)
         .map_err(|error| Parked::at(Stage::Receive, "MESSAGE_MALFORMED", error.to_string()))?;
-    let record = line.commit.as_ref().and_then(|commit| commit.record);
+    let committed = line.commit.as_ref().and_then(|commit| commit.record);
+    let record = committed.or(line.claim.as_ref().and_then(|claim| claim.record));
     match record.map(|record| record.get().len()) {
         Some(bytes) if bytes > max_record_bytes => {
             Err(Parked::at(Stage::Receive, "RECORD_TOO_LARGE", format!("the record has {bytes} bytes")))

@@ -4,13 +4,17 @@ use chrono::{DateTime, Utc};
 use entities::sets::AccountStatus;
 
 use super::{
-    line::{Account, Commit},
+    line::{Account, Claim, Commit},
     parked::{Parked, Stage},
+    revision,
     s2_identify::Subject,
-    s3_attribute::Attributed,
+    s3_attribute::{Attributed, Author},
 };
 use crate::{
-    domain::source::{Reading, Source},
+    domain::source::{
+        Kind, Reading, Source,
+        web::{Shelf, is_id},
+    },
     infra::atproto::syntax::{AtUri, Cid, Did, Nsid, RecordKey, is_storable, is_tid, parse_datetime},
 };
 
@@ -18,6 +22,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Mapped {
     Record(Box<RecordChange>),
+    Claim(Box<Claimed>),
     Account(AccountChange),
     /// The identity of this DID may have changed: ask the directory again.
     Identity {
@@ -47,6 +52,38 @@ pub(super) struct Version {
     pub(super) reading: Reading,
 }
 
+/// A program says something of a record; stage 8 makes a change of it, beside what the ledger holds by then.
+#[derive(Clone, Debug)]
+pub(super) struct Claimed {
+    pub(super) source: Source,
+    pub(super) uri: String,
+    /// The account, or the name of the source.
+    pub(super) author: String,
+    pub(super) collection: String,
+    pub(super) rkey: String,
+    /// `None`: the order of arrival decides.
+    pub(super) rev: Option<String>,
+    pub(super) occurred_at: Option<DateTime<Utc>>,
+    pub(super) content: Content,
+}
+
+impl Claimed {
+    /// Whether an account of the network speaks, or is spoken of; else it is the source itself.
+    pub(super) fn is_of_account(&self) -> bool {
+        !matches!(self.source, Source::Web(Shelf { kind: Kind::Event, .. }))
+    }
+}
+
+/// What is claimed.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// Some fields, as a JSON object.
+    Fields(String),
+    /// All of the record.
+    Whole(Version),
+    Gone,
+}
+
 /// A host says how an account stands.
 #[derive(Clone, Debug)]
 pub(super) struct AccountChange {
@@ -56,14 +93,21 @@ pub(super) struct AccountChange {
 }
 
 pub(super) fn map(attributed: Attributed<'_>, now: DateTime<Utc>) -> Result<Mapped, Parked> {
-    let Attributed { did, time_us, subject } = attributed;
+    let Attributed { time_us, author } = attributed;
     // A time that no database keeps is none.
     let seen = time_us.and_then(DateTime::from_timestamp_micros).filter(|seen| is_storable(*seen));
+    let (did, subject) = match author {
+        Author::Account(did, subject) => (did, subject),
+        Author::Source(shelf, claim) => {
+            return map_claim(Source::Web(shelf), shelf.source.as_str().to_owned(), &claim, seen);
+        }
+    };
     match subject {
         Subject::Nothing => Ok(Mapped::Nothing),
         Subject::Identity => Ok(Mapped::Identity { did: did.into_string() }),
         Subject::Account(account) => map_account(did, &account, seen, now),
         Subject::Record(source, commit) => map_record(did, source, &commit, seen.unwrap_or(now)),
+        Subject::Claim(source, claim) => map_claim(source, did.into_string(), &claim, seen),
     }
 }
 
@@ -125,5 +169,46 @@ fn map_record(did: Did, source: Source, commit: &Commit<'_>, occurred_at: DateTi
         rev: commit.rev.clone().into_owned(),
         occurred_at,
         version,
+    })))
+}
+
+fn map_claim(source: Source, author: String, claim: &Claim<'_>, seen: Option<DateTime<Utc>>) -> Result<Mapped, Parked> {
+    let refuse = |code, why: &str| Err(Parked::at(Stage::Map, code, why));
+    if claim.rev.as_deref().is_some_and(|rev| !is_tid(rev)) {
+        return refuse("REV_MALFORMED", "the revision is not a TID");
+    }
+    let uri = match source {
+        Source::Bluesky(_) => {
+            let parts = (Did::parse(&author), Nsid::parse(&claim.collection), RecordKey::parse(&claim.rkey));
+            let (Ok(did), Ok(collection), Ok(rkey)) = parts else {
+                return refuse("RECORD_KEY_MALFORMED", "the record key breaks its grammar");
+            };
+            AtUri { did, collection, rkey }.to_string()
+        }
+        Source::Web(shelf) if is_id(&claim.rkey) => shelf.uri(&claim.rkey),
+        Source::Web(_) => return refuse("SOURCE_ID_MALFORMED", "the identifier is too long, or holds what none may"),
+    };
+    let record = claim.record.map(|record| record.get().to_owned());
+    let content = match (&*claim.operation, record) {
+        ("delete", _) => Content::Gone,
+        ("merge", Some(fields)) if fields.starts_with('{') => Content::Fields(fields),
+        ("put", Some(record)) => {
+            let cid = claim.cid.as_deref().map(str::to_owned);
+            Content::Whole(Version { cid, reading: source.read(&record), record })
+        }
+        ("merge" | "put", _) => return refuse("RECORD_MISSING", "a record that is written comes with its content"),
+        _ => return refuse("OPERATION_UNKNOWN", "a claim is one of merge, put, delete"),
+    };
+    let is_copy = matches!(source, Source::Bluesky(_));
+    let rev = claim.rev.as_deref().map(str::to_owned).or_else(|| seen.map(|seen| revision::at(seen, is_copy)));
+    Ok(Mapped::Claim(Box::new(Claimed {
+        source,
+        uri,
+        author,
+        collection: claim.collection.clone().into_owned(),
+        rkey: claim.rkey.clone().into_owned(),
+        rev,
+        occurred_at: seen,
+        content,
     })))
 }

@@ -97,6 +97,7 @@ pub(super) enum Deduped {
 pub(super) async fn dedupe(db: &impl ConnectionTrait, batch: Vec<Result<Mapped, Parked>>) -> Result<Vec<Deduped>> {
     let uris = batch.iter().filter_map(|mapped| match mapped {
         Ok(Mapped::Record(change)) => Some(change.uri.as_str()),
+        Ok(Mapped::Claim(claim)) => Some(claim.uri.as_str()),
         _ => None,
     });
     let held = find_held(db, uris).await?;
@@ -113,6 +114,15 @@ pub(super) async fn dedupe(db: &impl ConnectionTrait, batch: Vec<Result<Mapped, 
                     return Deduped::Refused(Parked::at(Stage::Map, refusal.code, refusal.why.clone()));
                 }
                 if novelty.is_news() { Deduped::Candidate(Mapped::Record(change)) } else { Deduped::Known }
+            }
+            // Its content shows only beside what is held when it is written; that it comes too late shows now.
+            Ok(Mapped::Claim(claim)) => {
+                let is_late = |held: &Held| claim.rev.as_deref().is_some_and(|rev| rev < held.rev.as_str());
+                if held.get(&claim.uri).is_some_and(is_late) {
+                    Deduped::Known
+                } else {
+                    Deduped::Candidate(Mapped::Claim(claim))
+                }
             }
             Ok(mapped) => Deduped::Candidate(mapped),
         })

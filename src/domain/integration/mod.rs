@@ -1,58 +1,52 @@
-//! What programs bring over HTTP: events and answers of the network, as OpenMeet's processors see them.
+//! What programs bring over HTTP: events and answers of the network, as OpenMeet's processors see them, and those of other
+//! origins, as scrapers do.
 //!
-//! Every item becomes the line that a stream would give and passes the pipeline like one, so that ledger, revisions and
-//! tombstones hold for it; what was answered without an error is durable. An item that carries the record itself
-//! (`rawRecord`) is kept verbatim. One that does not is a record made of its fields over those that are held (what is
-//! absent stays), without `$type` and without a version: the record replaces it when it comes at the same revision.
+//! Every item becomes a line and passes the pipeline like those of a stream, so that ledger, revisions and tombstones hold for
+//! it; what was answered without an error is durable. An item that carries the record itself (`rawRecord`) with its revision
+//! is what a stream would give. Every other is a claim: fields that stage 8 puts over those that are held (what is absent stays),
+//! in the transaction that writes them, so that no two updates overwrite each other. Of the network such a claim makes a
+//! record without `$type` and version, which the record itself replaces.
 //!
-//! Deliberately absent: items of other origins than the network. They have no account and no revision to be judged by,
-//! and are refused with `SOURCE_TYPE_UNSUPPORTED`.
+//! Order: by the revision, else by `time_us`, else by arrival. Without a revision a copy of a record of the network is a
+//! guess, which the network's own record overrules whenever it comes.
 
+mod fields;
+mod lexicon;
+mod rate;
 mod remove;
 mod wire;
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
-use serde_json::{Map, Value, value::RawValue};
+use chrono::TimeDelta;
+use serde_json::{Value, value::RawValue};
 
-pub use self::remove::remove;
 use self::wire::{Content, Item};
+pub use self::{rate::count, remove::remove};
+pub use super::source::Kind;
 use super::{
     account::shadow,
     event::write as event,
     ingest::{
         self,
-        line::{CommitLine, of_record},
+        line::{Claim, CommitLine, of_claim, of_record},
     },
     key::ServiceKey,
     record,
     rsvp::write as rsvp,
-    source::bluesky,
+    source::Source,
+    tenant::Tenant,
 };
 use crate::{
     app::App,
     error::{Error, Result},
-    infra::atproto::syntax::{AtUri, tid_of},
 };
 
-/// What an item is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `ExternalEventDto`.
-    Event,
-    /// `ExternalRsvpDto`.
-    Rsvp,
-}
-
-impl Kind {
-    /// The collection of its records.
-    pub fn collection(self) -> &'static str {
-        match self {
-            Self::Event => bluesky::EVENT,
-            Self::Rsvp => bluesky::RSVP,
-        }
-    }
-}
+/// How far a program's clock may be ahead of ours.
+const AHEAD: TimeDelta = TimeDelta::hours(1);
 
 /// What became of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +57,9 @@ pub enum Outcome {
     Updated,
     /// It was known, or overtaken by a later revision.
     Unchanged,
+    /// It was not known and tells of an event that was: it is taken for an update of that one, or for a copy of an event of
+    /// the network, which speaks for itself.
+    Duplicate,
     /// An answer whose event has not come yet: it is kept until then.
     Waiting,
 }
@@ -74,6 +71,7 @@ impl Outcome {
             Self::Created => "created",
             Self::Updated => "updated",
             Self::Unchanged => "unchanged",
+            Self::Duplicate => "duplicate",
             Self::Waiting => "waiting",
         }
     }
@@ -92,50 +90,37 @@ pub struct Receipt {
 
 /// Takes items, each for itself: one that is refused stops no other. They are given as JSON text and taken in this order.
 ///
-/// An item fails with `Invalid` and its field, or with `Forbidden` when the key does not speak for its source; all of them
-/// with `Forbidden` when the key's tenant takes no records of the network, and when our own system is away.
+/// An item fails with `Invalid` and its field, or with `Forbidden` when the key does not speak for its source, or when the
+/// tenant takes no records of the network; all of them when our own system is away.
 pub async fn submit(app: &App, key: &ServiceKey, kind: Kind, items: &[&str]) -> Result<Vec<Result<Receipt>>> {
-    check_tenant(app, key)?;
-    let read = items.iter().map(|text| wire::read(kind, key, text, app.config.ingest.max_record_bytes));
-    let mut receipts = Vec::with_capacity(items.len());
-    let mut batch: Vec<Result<Item>> = Vec::new();
-    let mut seen = HashSet::new();
-    for item in read {
-        // What is absent is taken from the version before, which has to be in the ledger for that.
-        if let Ok(item) = &item
-            && !seen.insert(item.uri.to_string())
-        {
-            receipts.extend(take(app, kind, std::mem::take(&mut batch)).await?);
-            seen = HashSet::from([item.uri.to_string()]);
+    let latest = app.clock.now() + AHEAD;
+    let read = |text: &&str| {
+        let item = wire::read(kind, key, text, (app.config.ingest.max_record_bytes, latest))?;
+        if let Source::Bluesky(_) = item.address.source {
+            check_network(app, key)?;
         }
-        batch.push(item);
-    }
-    receipts.extend(take(app, kind, batch).await?);
-    Ok(receipts)
-}
-
-/// Takes items of which no two are about one record.
-async fn take(app: &App, kind: Kind, batch: Vec<Result<Item>>) -> Result<Vec<Result<Receipt>>> {
+        Ok(item)
+    };
+    let batch: Vec<Result<Item>> = items.iter().map(read).collect();
     let good: Vec<&Item> = batch.iter().filter_map(|item| item.as_ref().ok()).collect();
-    let uris: Vec<String> = good.iter().map(|item| item.uri.to_string()).collect();
-    if uris.is_empty() {
-        return Ok(batch.into_iter().map(|item| item.and_then(|_| Err(unanswered()))).collect());
-    }
-    let db = app.db.read();
-    let held = record::by_uris(db, uris.clone()).await?;
+    let uris: Vec<String> = good.iter().map(|item| item.address.uri.clone()).collect();
+    let held = if uris.is_empty() { HashMap::new() } else { record::by_uris(app.db.read(), uris).await? };
     let mut lines = Vec::new();
     // For each good item whether it was known before, and whether it has a line.
     let mut known = Vec::new();
-    for (item, uri) in good.iter().zip(&uris) {
+    let mut seen = HashSet::new();
+    for item in &good {
+        let uri = item.address.uri.as_str();
+        let is_first = seen.insert(uri);
         let held = held.get(uri);
-        let is_same = item.version.cid.is_some() && held.is_some_and(|held| held.cid == item.version.cid);
+        let is_same = is_first && item.version.cid.is_some() && held.is_some_and(|held| held.cid == item.version.cid);
         if !is_same {
-            lines.push(line(app, item, held.and_then(|held| held.record.as_deref()))?);
+            lines.push(line(item)?);
         }
-        known.push((held.is_some(), !is_same));
+        known.push((held.is_some() || !is_first, !is_same));
     }
     let mut outcomes = ingest::submit(app, &lines).await?.into_iter();
-    let shown = Shown::find(app, kind, &good, uris).await?;
+    let shown = Shown::find(app, key.tenant, kind, &good).await?;
     let mut known = known.into_iter();
     let mut receipt = |item: Item| {
         let (was_known, has_line) = known.next().ok_or_else(unanswered)?;
@@ -149,6 +134,7 @@ async fn take(app: &App, kind: Kind, batch: Vec<Result<Item>>) -> Result<Vec<Res
             ingest::Outcome::Unchanged => Outcome::Unchanged,
             ingest::Outcome::Applied if kind == Kind::Rsvp && attendee.is_none() => Outcome::Waiting,
             ingest::Outcome::Applied if was_known => Outcome::Updated,
+            ingest::Outcome::Applied if shown.is_double(&item) => Outcome::Duplicate,
             ingest::Outcome::Applied => Outcome::Created,
         };
         Ok(Receipt { outcome, slug, attendee })
@@ -156,40 +142,45 @@ async fn take(app: &App, kind: Kind, batch: Vec<Result<Item>>) -> Result<Vec<Res
     Ok(batch.into_iter().map(|item| item.and_then(&mut receipt)).collect())
 }
 
-/// The line that a stream would give.
-fn line(app: &App, item: &Item, held: Option<&str>) -> Result<String> {
-    let now = app.clock.now();
-    let rev = item.version.rev.clone().unwrap_or_else(|| tid_of(item.version.at.unwrap_or(now)));
-    let record = match &item.content {
-        Content::Verbatim(record) => record.clone(),
-        Content::Fields(fields) => RawValue::from_string(over(held, fields).to_string()).map_err(Error::bug)?,
-    };
-    let commit = CommitLine {
-        rev: &rev,
-        operation: "update",
-        collection: item.uri.collection.as_str(),
-        rkey: item.uri.rkey.as_str(),
-        record: Some(&*record),
+/// What the pipeline is given of an item.
+fn line(item: &Item) -> Result<String> {
+    let (address, version) = (&item.address, &item.version);
+    if let (Content::Verbatim(record), Some(rev), Some(at)) = (&item.content, &version.rev, version.at) {
+        let commit = CommitLine {
+            rev,
+            operation: "update",
+            collection: &address.collection,
+            rkey: &address.rkey,
+            record: Some(record),
+            cid: version.cid.as_deref(),
+        };
+        return Ok(of_record(&address.author, at, commit));
+    }
+    let (operation, record, cid) = match &item.content {
+        Content::Verbatim(record) => ("put", record.clone(), version.cid.as_deref()),
         // A version names the record itself, not what was made of its fields.
-        cid: item.version.cid.as_deref().filter(|_| matches!(item.content, Content::Verbatim(_))),
+        Content::Fields(fields) => {
+            let fields = Value::Object(fields.clone()).to_string();
+            ("merge", RawValue::from_string(fields).map_err(Error::bug)?, None)
+        }
     };
-    Ok(of_record(item.uri.did.as_str(), item.version.at.unwrap_or(now), commit))
-}
-
-/// The held record with these fields in place of its own.
-fn over(held: Option<&str>, fields: &Map<String, Value>) -> Value {
-    let held = held.and_then(|held| serde_json::from_str(held).ok());
-    let mut record: Map<String, Value> = held.unwrap_or_default();
-    // It is no record of its author's, and must not pass for one.
-    record.remove("$type");
-    record.extend(fields.clone());
-    Value::Object(record)
+    let claim = Claim {
+        operation: Cow::Borrowed(operation),
+        collection: Cow::Borrowed(&address.collection),
+        rkey: Cow::Borrowed(&address.rkey),
+        rev: version.rev.as_deref().map(Cow::Borrowed),
+        record: Some(&record),
+        cid: cid.map(Cow::Borrowed),
+    };
+    Ok(of_claim(&address.author, version.at, &claim))
 }
 
 /// What there is to show of some items.
 #[derive(Default)]
 struct Shown {
-    /// By the event's AT-URI.
+    /// The event that a record tells of, by the record's URI, where it is another one's.
+    events: HashMap<String, String>,
+    /// By the event's URI.
     slugs: HashMap<String, (i64, String)>,
     /// By the person's DID.
     people: HashMap<String, i64>,
@@ -198,43 +189,60 @@ struct Shown {
 }
 
 impl Shown {
-    async fn find(app: &App, kind: Kind, items: &[&Item], uris: Vec<String>) -> Result<Self> {
+    async fn find(app: &App, tenant: Tenant, kind: Kind, items: &[&Item]) -> Result<Self> {
         let db = app.db.read();
-        let events = match kind {
-            Kind::Event => uris,
-            Kind::Rsvp => items.iter().filter_map(|item| item.subject.as_ref().map(AtUri::to_string)).collect(),
-        };
-        let events = event::by_uri(db, app.tenant, events).await?;
-        let slugs = events.into_iter().map(|(uri, event)| (uri, (event.id, event.slug))).collect();
-        let mut shown = Self { slugs, ..Self::default() };
+        let uris: Vec<String> = items.iter().map(|item| event_of(item).to_owned()).collect();
+        if uris.is_empty() {
+            return Ok(Self::default());
+        }
+        let told = uris.iter().filter(|uri| !uri.starts_with("at://")).cloned().collect();
+        let events = record::events_of(db, tenant, told).await?;
+        let uris = uris.into_iter().map(|uri| events.get(&uri).cloned().unwrap_or(uri)).collect();
+        let slugs = event::by_uri(db, tenant, uris).await?;
+        let slugs = slugs.into_iter().map(|(uri, event)| (uri, (event.id, event.slug))).collect();
+        let mut shown = Self { events, slugs, ..Self::default() };
         if kind == Kind::Rsvp {
-            let people: HashSet<String> = items.iter().map(|item| item.uri.did.to_string()).collect();
-            shown.people = shadow::find(db, app.tenant, people.into_iter().collect()).await?;
+            let people: HashSet<String> = items.iter().map(|item| item.address.author.clone()).collect();
+            shown.people = shadow::find(db, tenant, people.into_iter().collect()).await?;
             let pairs = items.iter().filter_map(|item| shown.pair(item)).collect();
-            let rows = rsvp::of(db, app.tenant, pairs).await?;
+            let rows = rsvp::of(db, tenant, pairs).await?;
             shown.answers = rows.into_iter().map(|row| ((row.event_id, row.user_id), row.id)).collect();
         }
         Ok(shown)
     }
 
+    fn event(&self, item: &Item) -> Option<&(i64, String)> {
+        let uri = event_of(item);
+        self.slugs.get(self.events.get(uri).map_or(uri, String::as_str))
+    }
+
     fn pair(&self, item: &Item) -> Option<(i64, i64)> {
-        let (event, _) = self.slugs.get(&item.subject.as_ref()?.to_string())?;
-        Some((*event, *self.people.get(item.uri.did.as_str())?))
+        Some((self.event(item)?.0, *self.people.get(&item.address.author)?))
     }
 
     /// Slug and answer.
     fn of(&self, item: &Item) -> (Option<String>, Option<i64>) {
-        let event = item.subject.as_ref().unwrap_or(&item.uri).to_string();
-        let slug = self.slugs.get(&event).map(|(_, slug)| slug.clone());
+        let slug = self.event(item).map(|(_, slug)| slug.clone());
         (slug, self.pair(item).and_then(|pair| self.answers.get(&pair)).copied())
+    }
+
+    /// Whether it tells of an event that another record told of before.
+    fn is_double(&self, item: &Item) -> bool {
+        self.events.get(&item.address.uri).is_some_and(|event| *event != item.address.uri)
     }
 }
 
-fn check_tenant(app: &App, key: &ServiceKey) -> Result<()> {
-    if key.tenant == app.tenant {
+/// The URI of the event that an item is, or answers.
+fn event_of(item: &Item) -> &str {
+    item.subject.as_deref().unwrap_or(&item.address.uri)
+}
+
+/// Records of the network belong to the default tenant.
+fn check_network(app: &App, key: &ServiceKey) -> Result<()> {
+    if key.tenant == app.network {
         return Ok(());
     }
-    Err(Error::Forbidden { why: "the tenant of this key takes no records of the network" })
+    Err(Error::Forbidden { why: "this tenant takes no records of the network" })
 }
 
 fn unanswered() -> Error {

@@ -96,6 +96,7 @@ async fn world() -> World {
                     did: Some(format!("did:plc:{number}")),
                     is_shadow_account: true,
                     provider: SourceType::Bluesky,
+                    source_name: None,
                     created_at: instant(0),
                     updated_at: instant(0),
                 }

@@ -47,11 +47,13 @@ pub async fn answered_by(db: &impl ConnectionTrait, tenant: Tenant, users: Vec<i
 
 /// Writes answers; one that a person had given to the event before is replaced.
 pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Result<()> {
-    let values = rows.into_iter().map(|row| {
+    let values = |row: attendee::Model| {
         let mut values = row.into_active_model().reset_all();
         values.id = NotSet;
         values
-    });
+    };
+    let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.id == 0);
+    insert(tx, new.into_iter().map(values).collect(), None).await?;
     let on_conflict = OnConflict::columns([attendee::Column::EventId, attendee::Column::UserId])
         .update_columns([
             attendee::Column::Status,
@@ -65,8 +67,7 @@ pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Re
             attendee::Column::UpdatedAt,
         ])
         .to_owned();
-    insert(tx, values.collect(), Some(on_conflict)).await?;
-    Ok(())
+    insert(tx, known.into_iter().map(values).collect(), Some(on_conflict)).await
 }
 
 /// Removes answers.

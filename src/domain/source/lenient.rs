@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::infra::atproto::syntax;
 
+/// Bytes of a link.
+const URL_LIMIT: usize = 2_048;
+
 /// A record's fields with the deviations found so far.
 pub struct Reader<'a> {
     fields: &'a Map<String, Value>,
@@ -92,6 +95,17 @@ pub fn degrees(value: Option<&Value>, bound: f64) -> Option<f64> {
         _ => return None,
     };
     (number.is_finite() && number.abs() <= bound).then_some(number)
+}
+
+/// Only http and https are kept: a link is shown to people, and other schemes run things.
+pub fn web_address(text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.len() > URL_LIMIT {
+        return None;
+    }
+    let url = url::Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= URL_LIMIT)
+        .then(|| url.to_string())
 }
 
 /// Seconds, or milliseconds where seconds would lie beyond the year 5138.

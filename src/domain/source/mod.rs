@@ -4,30 +4,52 @@
 
 pub mod bluesky;
 pub mod lenient;
+pub mod web;
 
 use chrono::{DateTime, Utc};
 use entities::{
     location::{Link, Location},
-    sets::{EventMode, EventStatus, EventVisibility, RsvpStatus, Verdict},
+    sets::{EventMode, EventStatus, EventVisibility, RsvpStatus, SourceType, Verdict},
 };
+use serde_json::{Map, Value};
 
-/// Collections that are ingested.
+/// Collections of the network that are ingested.
 pub const COLLECTIONS: [&str; 2] = [bluesky::EVENT, bluesky::RSVP];
+
+/// Characters of an event's title that are kept. No source has a limit, screens and indexes have.
+const NAME_LIMIT: usize = 300;
+/// Characters of a description that are kept.
+const DESCRIPTION_LIMIT: usize = 30_000;
+/// Links that are kept.
+const LINKS_LIMIT: usize = 50;
+/// Bytes that an answer may have. Those of the network have some hundreds; stage 8 reads many of them at once.
+const RSVP_BYTES: usize = 16 * 1024;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An event.
+    Event,
+    /// An answer to an event.
+    Rsvp,
+}
 
 /// An origin of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Calendar records of the AT Protocol network.
-    Bluesky(bluesky::Kind),
+    Bluesky(Kind),
+    /// What programs bring to one tenant.
+    Web(web::Shelf),
 }
 
 impl Source {
-    /// Which source a collection of the network belongs to; `None` for collections that nobody asked for.
+    /// Which source a collection of the ledger belongs to; `None` for collections that nobody asked for.
     pub fn of_collection(collection: &str) -> Option<Self> {
         match collection {
-            bluesky::EVENT => Some(Self::Bluesky(bluesky::Kind::Event)),
-            bluesky::RSVP => Some(Self::Bluesky(bluesky::Kind::Rsvp)),
-            _ => None,
+            bluesky::EVENT => Some(Self::Bluesky(Kind::Event)),
+            bluesky::RSVP => Some(Self::Bluesky(Kind::Rsvp)),
+            _ => web::Shelf::parse(collection).map(Self::Web),
         }
     }
 
@@ -35,6 +57,30 @@ impl Source {
     pub fn read(self, record: &str) -> Reading {
         match self {
             Self::Bluesky(kind) => bluesky::read(kind, record),
+            Self::Web(at) => web::read(at, record),
+        }
+    }
+
+    /// The record with these fields in place of its own; what they leave out stays as it was.
+    pub fn merge(self, held: Option<&str>, fields: &str) -> String {
+        let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+        let (mut record, fields) = (held.map(object).unwrap_or_default(), object(fields));
+        match self {
+            Self::Bluesky(_) => {
+                // It is no record of its author's, and must not pass for one.
+                record.remove("$type");
+                record.extend(fields);
+            }
+            Self::Web(_) => web::merge(&mut record, fields),
+        }
+        Value::Object(record).to_string()
+    }
+
+    /// Its name in rows and filters.
+    pub fn source_type(self) -> SourceType {
+        match self {
+            Self::Bluesky(_) => SourceType::Bluesky,
+            Self::Web(at) => at.source,
         }
     }
 }
@@ -48,6 +94,20 @@ pub struct Reading {
     pub verdict: Verdict,
     /// Codes of the deviations, each once, in the order found.
     pub issues: Vec<&'static str>,
+}
+
+impl Reading {
+    fn of(draft: Result<Draft, Refusal>, mut issues: Vec<&'static str>) -> Self {
+        let verdict = match &draft {
+            Ok(_) if issues.is_empty() => Verdict::Valid,
+            Ok(_) => Verdict::Lenient,
+            Err(refusal) => {
+                issues.push(refusal.code);
+                Verdict::Unreadable
+            }
+        };
+        Self { draft, verdict, issues }
+    }
 }
 
 /// Why nothing can be made of a record.
@@ -91,16 +151,20 @@ pub struct EventDraft {
     pub locations: Vec<Location>,
     /// Links, in the record's order.
     pub links: Vec<Link>,
+    /// Page at the source.
+    pub page: Option<String>,
     /// The best known point: coordinates before a Foursquare place before an H3 cell. Degrees north, degrees east.
     pub point: Option<(f64, f64)>,
     /// Creation, as the record says.
     pub created_at: Option<DateTime<Utc>>,
+    /// What a search looks into; stage 7 fills it in.
+    pub search_text: String,
 }
 
 /// An answer as its record says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RsvpDraft {
-    /// AT-URI of the event.
+    /// URI of the event's record.
     pub event_uri: String,
     /// Version of the event that was answered.
     pub event_cid: Option<String>,

@@ -10,7 +10,7 @@ mod document;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::anyhow;
 use url::Url;
@@ -70,6 +70,11 @@ impl Directory {
     /// A directory that asks through `outbound`, whose rules also decide whether private networks are allowed.
     pub fn new(outbound: Outbound, settings: DirectorySettings) -> Self {
         Self { outbound, settings }
+    }
+
+    /// How long the PLC directory is left alone, because it has failed or asks for it; `None` while it may be asked.
+    pub fn rest(&self) -> Option<Duration> {
+        self.outbound.rest(&self.settings.plc_url)
     }
 
     /// Reads a DID's document and checks its handle.

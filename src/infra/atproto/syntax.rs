@@ -201,6 +201,26 @@ pub fn tid_of(instant: DateTime<Utc>) -> String {
     (0..13).rev().map(digit).collect()
 }
 
+/// The next TID after this one; the greatest one, and what is none, stay as they are.
+pub fn tid_after(tid: &str) -> String {
+    if !is_tid(tid) {
+        return tid.to_owned();
+    }
+    let mut bytes = tid.as_bytes().to_vec();
+    for byte in bytes.iter_mut().rev() {
+        *byte = match *byte {
+            b'z' => b'2',
+            b'7' => b'a',
+            other => other + 1,
+        };
+        // Nothing is carried over any more.
+        if *byte != b'2' {
+            break;
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|next| is_tid(next) && next.as_str() > tid).unwrap_or_else(|| tid.to_owned())
+}
+
 /// Whether a text is the CID of a record or a blob, as [`Cid`] has it.
 pub fn is_cid(text: &str) -> bool {
     const DAG_CBOR: u64 = 0x71;

@@ -359,6 +359,39 @@ async fn a_refused_url_and_a_busy_host_have_their_own_errors() {
     assert_eq!(local(&dns).get("pds", &base.join("/gone").unwrap()).await.unwrap().status, 410);
 }
 
+#[tokio::test]
+async fn a_host_that_fails_is_left_alone_and_its_neighbour_is_not() {
+    let broken = FakeHost::start("127.0.0.1:0", |path| match path {
+        "/odd" => response(500, "", ""),
+        "/busy" => response(503, "retry-after: 600\r\n", ""),
+        _ => response(503, "", ""),
+    })
+    .await;
+    let fine = FakeHost::start("127.0.0.1:0", |_| response(200, "", "well")).await;
+    let dns = FakeDns::start(|_, _| Said::Nothing).await;
+    let outbound = local(&dns);
+    let at = |host: &FakeHost, path: &str| url(&format!("http://localhost:{}/{path}", host.at.port()));
+    for _ in 0..9 {
+        assert_eq!(outbound.get("pds", &at(&broken, "odd")).await.unwrap().status, 500);
+    }
+    assert_eq!(outbound.rest(&at(&broken, "")), None, "that may be about what was asked for");
+    for _ in 0..5 {
+        assert_eq!(outbound.get("pds", &at(&broken, "")).await.unwrap().status, 503);
+    }
+    let asked = broken.connections();
+    let error = outbound.get("pds", &at(&broken, "odd")).await.unwrap_err();
+    assert!(matches!(error, Error::Upstream { service: "pds", .. }), "{error:?}");
+    let rest = rest_of(&error).unwrap();
+    assert!(rest <= Duration::from_secs(5) && outbound.rest(&at(&broken, "")).is_some_and(|left| left <= rest));
+    assert_eq!(broken.connections(), asked, "nobody was asked");
+    assert_eq!(outbound.get("pds", &at(&fine, "")).await.unwrap().status, 200);
+
+    let outbound = local(&dns);
+    assert_eq!(outbound.get("pds", &at(&broken, "busy")).await.unwrap().status, 503);
+    let error = outbound.get("pds", &at(&broken, "odd")).await.unwrap_err();
+    assert!(matches!(error, Error::RateLimited { retry_after } if retry_after > Duration::from_secs(500)), "{error:?}");
+}
+
 #[test]
 fn a_pause_is_read_in_every_form_and_bounded() {
     let pause = |name: &'static str, value: &str| {

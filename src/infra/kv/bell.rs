@@ -18,16 +18,19 @@ use tokio::sync::{Notify, watch};
 pub enum Topic {
     /// Changes of events were committed.
     Changes,
+    /// Messages were put aside, or somebody decided about them.
+    Failures,
 }
 
 impl Topic {
     /// All of them.
-    pub(super) const ALL: [Self; 1] = [Self::Changes];
+    pub(super) const ALL: [Self; 2] = [Self::Changes, Self::Failures];
 
     /// The name; part of the channel's.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Changes => "changes",
+            Self::Failures => "failures",
         }
     }
 }

@@ -62,6 +62,7 @@ fn share(error: Arc<Error>) -> Error {
     let source = anyhow!(error.chain());
     match &*error {
         Error::NotFound { what, key } => Error::NotFound { what, key: key.clone() },
+        Error::Unauthenticated { why } => Error::Unauthenticated { why },
         Error::Forbidden { why } => Error::Forbidden { why },
         Error::Invalid { field, code, why } => Error::Invalid { field: field.clone(), code, why: why.clone() },
         Error::Upstream { service, .. } => Error::Upstream { service, source },

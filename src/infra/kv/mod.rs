@@ -49,7 +49,7 @@ pub use self::{
 use self::{cache::Memory, embedded::Embedded, key::check_namespace, redis::Redis};
 use crate::{
     error::{Error, Result},
-    infra::{clock::Clock, db::Db},
+    infra::{clock::Clock, db::Db, resilience::Circuit},
 };
 
 /// Largest value in bytes.
@@ -230,9 +230,10 @@ impl Kv {
 
     /// The doorbell of a topic.
     pub fn bell(&self, topic: Topic) -> Bell {
-        let [changes] = &self.0.bells;
+        let [changes, failures] = &self.0.bells;
         match topic {
             Topic::Changes => changes.clone(),
+            Topic::Failures => failures.clone(),
         }
     }
 
@@ -247,6 +248,14 @@ impl Kv {
     /// Whether the store is a server of its own, whose health is a thing to tell.
     pub fn is_remote(&self) -> bool {
         matches!(self.0.store, Store::Redis(_))
+    }
+
+    /// Of the server, where there is one: for loops that wait until it is back.
+    pub fn circuit(&self) -> Option<&Circuit> {
+        match &self.0.store {
+            Store::Embedded(_) => None,
+            Store::Redis(redis) => Some(redis.circuit()),
+        }
     }
 
     /// Succeeds when the server answers; the embedded store is as well as the database is.

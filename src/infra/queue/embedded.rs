@@ -34,9 +34,9 @@ impl Embedded {
         Self { db, clock, topic, owner: Uuid::now_v7().to_string().into() }
     }
 
-    pub(super) async fn publish(&self, messages: &[Message]) -> Result<()> {
+    pub(super) async fn publish(&self, messages: &[Message], cause: Option<&str>) -> Result<()> {
         let now = self.clock.now();
-        self.db.transact(|tx| async move { insert(&*tx, self.topic, messages, now).await }).await
+        self.db.transact(|tx| async move { insert(&*tx, self.topic, messages, cause, now).await }).await
     }
 
     pub(super) async fn receive(&self, limit: u64) -> Result<Vec<Delivery>> {
@@ -57,7 +57,13 @@ impl Embedded {
     }
 }
 
-async fn insert(tx: &impl ConnectionTrait, topic: Topic, messages: &[Message], now: DateTime<Utc>) -> Result<()> {
+async fn insert(
+    tx: &impl ConnectionTrait,
+    topic: Topic,
+    messages: &[Message],
+    cause: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<()> {
     for chunk in pieces(messages) {
         let rows = chunk.iter().map(|message| message::ActiveModel {
             id: NotSet,
@@ -69,6 +75,7 @@ async fn insert(tx: &impl ConnectionTrait, topic: Topic, messages: &[Message], n
             lease_owner: Set(None),
             leased_until: Set(None),
             enqueued_at: Set(now),
+            cause: Set(cause.map(str::to_owned)),
         });
         message::Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
@@ -137,7 +144,7 @@ async fn lease(
     let (list, chosen) = bind_list(backend, &chosen);
     let sql = format!(
         "UPDATE queue_message SET lease_owner = $2, leased_until = $3 WHERE id {list}
-        RETURNING id, partition_key, body, attempts"
+        RETURNING id, partition_key, body, attempts, cause"
     );
     let values = [chosen, owner.into(), (now + topic.lease()).into()];
     let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
@@ -149,6 +156,7 @@ async fn lease(
                 key: row.try_get("", "partition_key")?,
                 body: row.try_get("", "body")?,
                 attempts: row.try_get::<i32>("", "attempts")?.unsigned_abs(),
+                cause: row.try_get("", "cause")?,
             })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -171,7 +179,7 @@ async fn settle(
         settlements.iter().filter(|(_, s)| wanted(s)).filter_map(|(delivery, _)| row_of(delivery)).collect::<Vec<i64>>()
     };
     let mine = || message::Column::LeaseOwner.eq(owner);
-    let done = of(|s| matches!(s, Settlement::Ack | Settlement::Bury));
+    let done = of(|s| matches!(s, Settlement::Ack));
     for chunk in pieces(&done) {
         // What is done is done, whoever holds it by now.
         message::Entity::delete_many().filter(message::Column::Id.is_in(chunk.iter().copied())).exec(tx).await?;
@@ -214,7 +222,7 @@ async fn depth(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> R
         .await?;
     Ok(Depth {
         messages: count.unwrap_or_default().unsigned_abs(),
-        oldest: oldest.and_then(|m| (now - m.enqueued_at).to_std().ok()).unwrap_or_default(),
+        oldest: Some(oldest.and_then(|m| (now - m.enqueued_at).to_std().ok()).unwrap_or_default()),
         dead: 0,
     })
 }

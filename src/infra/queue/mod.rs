@@ -23,6 +23,7 @@ use self::{embedded::Embedded, rabbit::Rabbit};
 use crate::{
     error::Result,
     infra::{clock::Clock, db::Db},
+    telemetry::traceparent,
 };
 
 /// How often a consumer looks for what another process has published.
@@ -91,6 +92,8 @@ pub struct Delivery {
     pub body: String,
     /// Deliveries before this one that ended in a retry.
     pub attempts: u32,
+    /// What its publisher was doing, as a [`traceparent`](crate::telemetry::traceparent()); none where nobody traces.
+    pub cause: Option<String>,
 }
 
 /// By what an implementation knows a delivery again.
@@ -110,9 +113,6 @@ pub enum Settlement {
     Retry(Duration),
     /// Deliver it again as if this delivery had not been.
     Release,
-    /// Given up; never deliver it again. RabbitMQ keeps it in the dead-letter queue. The embedded queue has none: who gives
-    /// up has written the message to the failure list, which is in the same database.
-    Bury,
 }
 
 /// How full the queue is.
@@ -121,10 +121,60 @@ pub struct Depth {
     /// Messages that are not settled for good, those that wait for a retry included. Of RabbitMQ, those that other processes
     /// hold at this moment are not counted: the protocol does not tell.
     pub messages: u64,
-    /// Age of the oldest of them; of RabbitMQ, of the oldest that this handle holds, since the protocol shows no other.
-    pub oldest: Duration,
-    /// Dead letters that wait for a person: buried ones, and those that their consumers died of. Always 0 in the embedded queue.
+    /// Age of the oldest of them. Of RabbitMQ only a handle that consumes can tell: the first message of each partition is in
+    /// the hands of whoever consumes it, and the protocol shows no other.
+    pub oldest: Option<Duration>,
+    /// Dead letters that nobody has [taken](Queue::dead_letters) yet. Always 0 in the embedded queue.
     pub dead: u64,
+}
+
+/// A message that the broker has given up: its consumers died of it again and again, or could not read it. The embedded
+/// queue has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What it says; what is not UTF-8 is replaced.
+    pub body: String,
+    /// Whether it has the form of a message that was published here.
+    pub is_ours: bool,
+}
+
+/// Dead letters that were taken. They come again, to whoever asks next, unless they are [forgotten](Self::forget).
+#[derive(Debug, Default)]
+pub struct DeadLetters {
+    /// The letters, oldest first.
+    pub letters: Vec<DeadLetter>,
+    held: Option<rabbit::Exhumed>,
+}
+
+impl DeadLetters {
+    /// Deletes them from the queue. After an error they may come again.
+    pub async fn forget(self) -> Result<()> {
+        match self.held {
+            Some(held) => held.forget().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The queues of a process.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    /// Messages of the streams.
+    pub records: Queue,
+    /// Requests to read a repository again.
+    pub resyncs: Queue,
+    /// The broker that they are in; none for the table of the database.
+    pub broker: Option<Broker>,
+}
+
+impl Queues {
+    /// The queue of a topic.
+    pub fn of(&self, topic: Topic) -> &Queue {
+        match topic {
+            Topic::Records => &self.records,
+            Topic::Resyncs => &self.resyncs,
+        }
+    }
 }
 
 /// A queue. Cheap to clone; a handle with its clones is one consumer, from its first [`Queue::receive`] on, and gives back
@@ -163,9 +213,10 @@ impl Queue {
         if messages.is_empty() {
             return Ok(());
         }
+        let cause = traceparent();
         match &self.place {
-            Place::Table(table) => table.publish(&messages).await?,
-            Place::Broker(rabbit) => rabbit.publish(&messages).await?,
+            Place::Table(table) => table.publish(&messages, cause.as_deref()).await?,
+            Place::Broker(rabbit) => rabbit.publish(&messages, cause.as_deref()).await?,
         }
         self.bell.notify_one();
         Ok(())
@@ -189,6 +240,14 @@ impl Queue {
         }
     }
 
+    /// Takes up to `limit` dead letters. Whoever asks meanwhile gets others.
+    pub async fn dead_letters(&self, limit: usize) -> Result<DeadLetters> {
+        match &self.place {
+            Place::Table(_) => Ok(DeadLetters::default()),
+            Place::Broker(rabbit) => rabbit.dead_letters(limit).await,
+        }
+    }
+
     /// Wakes a consumer that waits.
     pub fn ring(&self) {
         self.bell.notify_one();
@@ -203,6 +262,15 @@ impl Queue {
     /// What the queue is for.
     pub fn topic(&self) -> Topic {
         self.topic
+    }
+
+    /// Age of the oldest message that this handle holds, without asking anybody; `None` where the [depth](Self::depth) tells it
+    /// to everybody.
+    pub fn oldest_held(&self) -> Option<Duration> {
+        match &self.place {
+            Place::Table(_) => None,
+            Place::Broker(rabbit) => rabbit.oldest_held(),
+        }
     }
 
     /// How full the queue is.

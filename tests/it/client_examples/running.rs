@@ -87,6 +87,13 @@ impl Running {
         GraphQl::new(self.address)
     }
 
+    /// A key that administers and speaks for the network.
+    pub(super) async fn admin_key(&self) -> String {
+        let made = self.program.run(&["keys", "create", "examples", "--admin", "--source", "bluesky"]).await;
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        String::from_utf8(made.stdout).unwrap().trim_end().to_owned()
+    }
+
     /// A folder for a test's own files.
     pub(super) fn folder(&self) -> &std::path::Path {
         self.folder.path()

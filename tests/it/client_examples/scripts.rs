@@ -43,6 +43,23 @@ async fn scripts_ask() {
 }
 
 #[tokio::test]
+async fn a_script_shows_what_was_put_aside() {
+    let running = Running::start().await;
+    running.program.replay(&running.program.file(["nonsense"])).await;
+    let key = running.admin_key().await;
+    for (stage, count) in [(&["receive"][..], 1), (&["map"], 0), (&[], 1)] {
+        let mut command = script(&running, "failures.sh", stage);
+        let ended = timeout(PATIENCE, command.env("GATEWAY_KEY", &key).output()).await.expect("it ends").unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        let answer: Value = serde_json::from_slice(&ended.stdout).unwrap();
+        assert_eq!(answer["data"]["admin"]["ingestFailures"]["nodes"].as_array().unwrap().len(), count, "{answer}");
+    }
+    let mut command = script(&running, "failures.sh", &[]);
+    let refused = command.env("GATEWAY_KEY", "omk_wrong").output().await.unwrap();
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stdout).contains("UNAUTHENTICATED"));
+}
+
+#[tokio::test]
 async fn scripts_follow() {
     let running = Running::start().await;
     let file = running.folder().join("changes.cursor");

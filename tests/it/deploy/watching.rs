@@ -5,7 +5,13 @@ use std::{
     sync::Mutex,
 };
 
-use gateway::{api::http::router, error::Code, infra::queue::Topic, roles::Role, telemetry};
+use gateway::{
+    api::http::router,
+    error::Code,
+    infra::{queue::Topic, resilience::Dependency},
+    roles::Role,
+    telemetry,
+};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
@@ -21,6 +27,7 @@ const LANGUAGE: &[&str] = &[
     "absent",
     "by",
     "count",
+    "delta",
     "histogram_quantile",
     "increase",
     "max",
@@ -166,6 +173,10 @@ async fn alerts_and_dashboards_ask_for_what_is_measured() {
                 "code" => ["OK", "OTHER"].contains(&value.as_str()) || Code::ALL.iter().any(|c| c.as_str() == value),
                 "role" => value.parse::<Role>().is_ok(),
                 "topic" => [Topic::Records, Topic::Resyncs].iter().any(|topic| topic.as_str() == value),
+                "dependency" => {
+                    let hosts = ["pds", "plc", "did_web", "handle", "relay"];
+                    Dependency::ALL.iter().any(|ours| ours.as_str() == value) || hosts.contains(&value.as_str())
+                }
                 _ => true,
             };
             if !exists {

@@ -14,7 +14,7 @@ use entities::{
     source_record, user,
 };
 use gateway::infra::db::Db;
-use sea_orm::{EntityTrait, QueryOrder};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder};
 
 use super::history::{Body, Change, Content, EventSays, Message, RsvpSays, Version};
 use crate::support::records::tid;
@@ -127,9 +127,8 @@ impl State {
         state
     }
 
-    /// What the tables hold of these accounts.
-    pub(crate) async fn stored(db: &Db) -> Self {
-        let db = db.read();
+    /// What the tables hold of these accounts, which nobody may write meanwhile, or which are read in one snapshot.
+    pub(crate) async fn stored(db: &impl ConnectionTrait) -> Self {
         let users: Vec<user::Model> = user::Entity::find().all(db).await.unwrap();
         let dids: HashMap<i64, String> = users.into_iter().filter_map(|user| Some((user.id, user.did?))).collect();
         let mut state = Self::default();

@@ -3,21 +3,22 @@
 
 use std::time::Duration;
 
-use gateway::infra::queue::{Broker, BrokerSettings};
+use gateway::infra::queue::{Broker, BrokerSettings, Topic};
 use lapin::{
-    Channel, Connection, ConnectionProperties,
-    options::{ExchangeDeleteOptions, QueueDeleteOptions},
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
 };
 use uuid::Uuid;
 
 /// What this test has of the broker.
-pub(super) struct TestBroker {
-    pub(super) settings: BrokerSettings,
+pub(crate) struct TestBroker {
+    pub(crate) settings: BrokerSettings,
 }
 
 impl TestBroker {
     /// Nothing yet, under a new prefix.
-    pub(super) async fn new(url: String) -> Self {
+    pub(crate) async fn new(url: String) -> Self {
         admin().await;
         let settings = BrokerSettings {
             url,
@@ -32,19 +33,38 @@ impl TestBroker {
     }
 
     /// Connections of its own, as another process would have.
-    pub(super) async fn connect(&self) -> Broker {
+    pub(crate) async fn connect(&self) -> Broker {
         Broker::connect(&self.settings).await.expect("the broker is there and takes the topology")
     }
 
+    /// Puts a message among the dead letters: with a key as those that consumers died of, without as nobody here would.
+    pub(super) async fn bury(&self, topic: Topic, key: Option<&str>, body: &[u8]) {
+        let (_connection, channel) = admin().await;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let mut properties = BasicProperties::default();
+        if let Some(key) = key {
+            let mut headers = FieldTable::default();
+            headers.insert("key".into(), AMQPValue::LongString(key.into()));
+            headers.insert("attempts".into(), AMQPValue::LongLongInt(0));
+            properties = properties.with_headers(headers);
+        }
+        let exchange = format!("{}.dead", self.settings.prefix);
+        let route = format!("bluesky.{}.0", topic.as_str());
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let sent = channel.basic_publish(exchange.as_str().into(), route.as_str().into(), options, body, properties);
+        let confirmed = sent.await.unwrap().await.unwrap();
+        assert!(matches!(confirmed, Confirmation::Ack(None)), "{confirmed:?}");
+    }
+
     /// Deletes a queue by the end of its name.
-    pub(super) async fn delete(&self, end: &str) {
+    pub(crate) async fn delete(&self, end: &str) {
         let (_connection, channel) = admin().await;
         let name = format!("{}.bluesky.{end}", self.settings.prefix);
         channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
     }
 
     /// Deletes everything.
-    pub(super) async fn discard(&self) {
+    pub(crate) async fn discard(&self) {
         let (_connection, channel) = admin().await;
         let rungs: Vec<String> = self.settings.rungs.iter().map(|rung| format!("retry.{}", rung.as_millis())).collect();
         for topic in ["records", "resyncs"] {
@@ -65,7 +85,7 @@ impl TestBroker {
 
 /// Where the server is.
 #[expect(clippy::disallowed_methods, reason = "where the tests' servers are is not a setting of the gateway")]
-pub(super) fn url() -> String {
+pub(crate) fn url() -> String {
     let named = std::env::var("TEST_AMQP_URL").ok().filter(|value| !value.is_empty());
     named.unwrap_or_else(|| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned())
 }

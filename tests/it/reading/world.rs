@@ -56,6 +56,7 @@ fn person(tenant: i64, number: i64) -> (user::Model, identity::Model) {
         did: Some(did(number)),
         is_shadow_account: true,
         provider: SourceType::Bluesky,
+        source_name: None,
         created_at: instant(number),
         updated_at: instant(number),
     };

@@ -1,9 +1,14 @@
 //! The program in the test's own process, without its loops: what a test drives through the pipeline's entrance.
 
+use entities::sets::SourceType;
 use gateway::{
     app::App,
     config,
-    domain::ingest::{Outcome, submit},
+    domain::{
+        actor::Actor,
+        ingest::{Outcome, submit},
+        key::{self, Wanted},
+    },
     infra::clock::Clock,
 };
 
@@ -24,10 +29,30 @@ impl TestApp {
         Self { app: App::open(config, Clock::system()).await.unwrap() }
     }
 
+    /// A service key that speaks for these sources.
+    pub(crate) async fn key(&self, sources: &[SourceType], is_admin: bool) -> String {
+        make_key(&self.app, "a key", sources, is_admin).await
+    }
+
     /// Takes a batch of lines through the pipeline.
     pub(crate) async fn submit(&self, batch: &[String]) -> Vec<Outcome> {
         let outcomes = submit(&self.app, batch).await.unwrap();
         assert_eq!(outcomes.len(), batch.len());
         outcomes
     }
+}
+
+/// Makes a service key of the tenant that is meant by default, as an operator does.
+pub(crate) async fn make_key(app: &App, name: &str, sources: &[SourceType], is_admin: bool) -> String {
+    make(app, Wanted { name: name.to_owned(), tenants: Vec::new(), sources: sources.to_vec(), is_admin }).await
+}
+
+/// Makes a service key of these tenants, as an operator does.
+pub(crate) async fn make_key_of(app: &App, tenants: &[&str], sources: &[SourceType], is_admin: bool) -> String {
+    let tenants = tenants.iter().map(|&slug| slug.to_owned()).collect();
+    make(app, Wanted { name: "a key".to_owned(), tenants, sources: sources.to_vec(), is_admin }).await
+}
+
+async fn make(app: &App, wanted: Wanted) -> String {
+    key::create(app, &Actor::Operator, &wanted).await.unwrap().text
 }

@@ -73,6 +73,7 @@ pub(crate) async fn event(db: &Db, tenant: Tenant, slug: &str, with: impl Fn(&mu
             did: Set(Some(format!("did:plc:{slug}"))),
             is_shadow_account: Set(true),
             provider: Set(SourceType::Bluesky),
+            source_name: Set(None),
             created_at: Set(now),
             updated_at: Set(now),
         };

@@ -41,9 +41,17 @@ impl GraphQl {
 
     /// The data that a query gives; an error fails the test.
     pub(crate) async fn query(&self, document: &str, variables: &Value) -> Value {
+        self.query_as(None, document, variables).await
+    }
+
+    /// The same with a service key.
+    pub(crate) async fn query_as(&self, key: Option<&str>, document: &str, variables: &Value) -> Value {
         let body = json!({ "query": document, "variables": variables });
-        let answer = HTTP.post(format!("http://{}/graphql", self.address)).json(&body).send().await;
-        let answer = answer.expect("the gateway answers").json().await.expect("the answer is JSON");
+        let mut request = HTTP.post(format!("http://{}/graphql", self.address)).json(&body);
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let answer = request.send().await.expect("the gateway answers").json().await.expect("the answer is JSON");
         data(answer)
     }
 
@@ -71,13 +79,23 @@ impl GraphQl {
         self.try_subscribe(document, variables).await.expect("a WebSocket opens and stays open")
     }
 
+    /// The same with a service key.
+    pub(crate) async fn subscribe_as(&self, key: &str, document: &str, variables: &Value) -> Subscription {
+        let payload = json!({ "authorization": format!("Bearer {key}") });
+        self.open(Some(payload), document, variables).await.expect("a WebSocket opens and stays open")
+    }
+
     /// The same where the gateway may be gone at any moment: then there is nothing.
     pub(crate) async fn try_subscribe(&self, document: &str, variables: &Value) -> Option<Subscription> {
+        self.open(None, document, variables).await
+    }
+
+    async fn open(&self, init: Option<Value>, document: &str, variables: &Value) -> Option<Subscription> {
         let mut request = format!("ws://{}/graphql", self.address).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
         let (socket, _) = connect_async(request).await.ok()?;
-        let mut subscription = Subscription { socket };
-        subscription.say(&json!({ "type": "connection_init" })).await?;
+        let mut subscription = Subscription { socket, closed: None };
+        subscription.say(&json!({ "type": "connection_init", "payload": init })).await?;
         assert_eq!(subscription.hear().await?["type"], "connection_ack");
         let payload = json!({ "query": document, "variables": variables });
         subscription.say(&json!({ "type": "subscribe", "id": "1", "payload": payload })).await?;
@@ -89,6 +107,8 @@ impl GraphQl {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The code with which the gateway closed it.
+    pub(crate) closed: Option<u16>,
 }
 
 impl Subscription {
@@ -122,6 +142,10 @@ impl Subscription {
                     }
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Close(frame))) => {
+                    self.closed = frame.map(|frame| frame.code.into());
+                    return None;
+                }
                 Some(Ok(_) | Err(_)) | None => return None,
             }
         }

@@ -23,6 +23,8 @@ impl<E: Executor> Endpoint<E> {
             Some(Code::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
             Some(Code::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Some(Code::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+            // Proxies and clients know what to do about it.
+            Some(Code::Unauthenticated) => StatusCode::UNAUTHORIZED,
             Some(_) if media == Media::Json => StatusCode::OK,
             Some(Code::ParseFailed) => StatusCode::BAD_REQUEST,
             Some(_) if draft => StatusCode::UNPROCESSABLE_ENTITY,
@@ -45,6 +47,9 @@ fn write(status: StatusCode, media: Media, response: &Response) -> HttpResponse 
     ];
     let mut answer = (status, headers, reply::Body::of(response).json()).into_response();
     answer.headers_mut().extend(response.http_headers.clone());
+    if status == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     }

@@ -1,6 +1,6 @@
 //! Server-sent events, in the "distinct connections" mode of graphql-sse: `next` for every result, then `complete`.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, future::pending};
 
 use async_graphql::{Executor, Response, parser::types::OperationType};
 use axum::{
@@ -9,13 +9,13 @@ use axum::{
     response::{IntoResponse, Response as HttpResponse},
 };
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::{Endpoint, Place, accept::Media, answer::refused, reply, run::Prepared};
+use super::{Endpoint, Place, RequestInfo, accept::Media, answer::refused, reply, run::Prepared};
 use crate::api::graphql::guard::{Code, Refusal};
 
 /// A comment, which clients skip.
@@ -27,14 +27,15 @@ const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata:\n\n");
 ///
 /// A task of its own drives the operation, so that a reader who stops reading loses the operation after the time for one
 /// write. On shutdown the stream ends without `complete`, which tells clients to come back.
-pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared) -> HttpResponse {
+pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, info: &RequestInfo) -> HttpResponse {
     let Some(place) = Place::take(&endpoint) else {
         let refusal = Refusal::new(Code::Unavailable, "too many open streams");
         return refused(StatusCode::SERVICE_UNAVAILABLE, Media::Json, refusal);
     };
+    let expires = endpoint.inner.attach.expires(info).unwrap_or_else(|| pending().boxed());
     let (queue, mut frames) = mpsc::channel(endpoint.inner.settings.send_queue);
     tokio::spawn(async move {
-        pump(endpoint, prepared, queue).await;
+        pump(endpoint, prepared, expires, queue).await;
         drop(place);
     });
     respond(Body::from_stream(stream::poll_fn(move |context| frames.poll_recv(context)).map(Ok::<_, Infallible>)))
@@ -45,7 +46,12 @@ pub(super) fn single(response: &Response) -> HttpResponse {
     respond(Body::from([next(response), COMPLETE].concat()))
 }
 
-async fn pump<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, queue: mpsc::Sender<Bytes>) {
+async fn pump<E: Executor>(
+    endpoint: Endpoint<E>,
+    prepared: Prepared,
+    mut expires: BoxFuture<'static, ()>,
+    queue: mpsc::Sender<Bytes>,
+) {
     let settings = &endpoint.inner.settings;
     let mut results = if prepared.operation == OperationType::Subscription {
         endpoint.subscribe(prepared)
@@ -53,12 +59,18 @@ async fn pump<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, queue: mps
         let endpoint = endpoint.clone();
         async move { endpoint.execute(prepared).await }.into_stream().boxed()
     };
+    let mut is_over = false;
     let mut keepalive = interval_at(Instant::now() + settings.keepalive, settings.keepalive);
     keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let frame = tokio::select! {
             () = queue.closed() => return,
             () = endpoint.inner.shutdown.cancelled() => return,
+            () = &mut expires, if !is_over => {
+                is_over = true;
+                results = stream::empty().boxed();
+                Some(next(&reply::refused(expired())))
+            }
             result = results.next() => result.map(|response| next(&response)),
             _ = keepalive.tick() => {
                 // Not waited for, since an event may be in the middle of its turn. Where the queue is full there is enough
@@ -83,6 +95,11 @@ fn respond(body: Body) -> HttpResponse {
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     (headers, body).into_response()
+}
+
+/// What whoever is known no more is told.
+fn expired() -> Refusal {
+    Refusal::new(Code::Unauthenticated, "the key was revoked")
 }
 
 /// JSON has no raw line breaks, so that a result is one line.

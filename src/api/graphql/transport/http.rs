@@ -22,7 +22,7 @@ use crate::api::graphql::guard::{Code, Refusal};
 
 /// Answers every request on the path.
 pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, request: Request) -> HttpResponse {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     if wants_socket(&parts.headers) {
         return socket::upgrade(endpoint, parts).await;
     }
@@ -39,8 +39,9 @@ pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, requ
         Err((status, refusal)) => return refused(status, plain, refusal),
     };
     let transport = if media == Media::Events { Transport::Events } else { Transport::Http };
-    let info = RequestInfo { transport, headers: parts.headers, init: None };
-    let prepared = match endpoint.prepare(parameters, &info) {
+    let extensions = std::mem::take(&mut parts.extensions);
+    let info = RequestInfo { transport, headers: parts.headers, extensions, init: None };
+    let prepared = match endpoint.prepare(parameters, &info).await {
         Ok(prepared) => prepared,
         // Whoever asked for events gets the refusal as one: a browser shows nothing of a failed request.
         Err(response) if media == Media::Events => return events::single(&response),
@@ -53,7 +54,7 @@ pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, requ
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             response
         }
-        _ if media == Media::Events => events::stream(endpoint, prepared),
+        _ if media == Media::Events => events::stream(endpoint, prepared, &info),
         OperationType::Subscription => {
             let message = "subscriptions need Accept: text/event-stream, or a WebSocket";
             refused(StatusCode::BAD_REQUEST, plain, Refusal::new(Code::StreamNeeded, message))

@@ -9,6 +9,7 @@ mod answer;
 mod events;
 mod http;
 mod lanes;
+mod names;
 mod origin;
 mod parameters;
 mod reply;
@@ -18,24 +19,26 @@ mod socket;
 mod tests;
 mod turn;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use async_graphql::{Data, Executor};
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode},
-    routing::get,
+    http::{Extensions, HeaderMap, StatusCode},
+    response::Response as HttpResponse,
+    routing::{MethodRouter, get},
 };
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use self::lanes::Lanes;
+use self::{lanes::Lanes, names::Names};
 pub(crate) use self::{origin::Origins, turn::Turn};
-use super::guard::Guard;
+use super::guard::{Code, Guard, Refusal};
 
 /// The path that everything here is served on.
 pub(crate) const PATH: &str = "/graphql";
@@ -58,24 +61,35 @@ pub(crate) struct RequestInfo {
     pub(crate) transport: Transport,
     /// Headers of the request, or of the one that opened the socket.
     pub(crate) headers: HeaderMap,
+    /// What those in front of the endpoint know of it.
+    pub(crate) extensions: Extensions,
     /// Payload of `connection_init`, on a socket.
     pub(crate) init: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Gives operations what their resolvers need. A closure that returns the data of an operation is one.
+/// Knows senders, and gives operations what their resolvers need. A closure that returns the data of an operation is one
+/// that knows nobody.
 pub(crate) trait Attach: Send + Sync + 'static {
-    /// Data of one operation: its loaders, its actor. Called once for each operation, not for each event.
-    fn attach(&self, info: &RequestInfo) -> Data;
+    /// Data of one operation: its loaders, its actor; or why this sender may not ask. Called once for each operation, not
+    /// for each event.
+    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>>;
 
-    /// Whether a socket may be used, asked once at `connection_init`; the others are closed with 4403.
-    fn admits(&self, _info: &RequestInfo) -> bool {
-        true
+    /// Whether a socket may be used, asked once at `connection_init`. Others are closed: with 1013 where the refusal is no
+    /// fault of theirs, else with 4403.
+    fn admits<'a>(&'a self, _info: &'a RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
+        ready(Ok(())).boxed()
+    }
+
+    /// What returns when what the sender showed opens no more: a socket is closed with 4401 then, and an event stream ends
+    /// with `UNAUTHENTICATED`. None where that never comes.
+    fn expires(&self, _info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
+        None
     }
 }
 
 impl<F: Fn(&RequestInfo) -> Data + Send + Sync + 'static> Attach for F {
-    fn attach(&self, info: &RequestInfo) -> Data {
-        self(info)
+    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>> {
+        ready(Ok(self(info))).boxed()
     }
 }
 
@@ -107,6 +121,8 @@ pub(crate) struct Settings {
     pub(crate) body_timeout: Duration,
     /// Time between signs of life that are sent. A socket that leaves three of them unanswered is closed.
     pub(crate) keepalive: Duration,
+    /// Operations that are counted by their name; none: the first that come.
+    pub(crate) named_operations: Vec<String>,
     /// Answer as the newest draft of GraphQL over HTTP wants: 422 for documents that don't fit, 294 for partial success.
     pub(crate) draft_statuses: bool,
 }
@@ -126,6 +142,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(12),
+            named_operations: Vec::new(),
             draft_statuses: false,
         }
     }
@@ -143,6 +160,7 @@ struct Inner<E> {
     settings: Settings,
     streams: Arc<Semaphore>,
     lanes: Lanes,
+    names: Names,
     open: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -165,17 +183,27 @@ impl<E: Executor> Endpoint<E> {
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
         let lanes = Lanes::new(settings.max_operations, settings.connections);
+        let names = Names::new(&settings.named_operations);
         let attach = Box::new(attach);
-        Self { inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, open, shutdown }) }
+        Self { inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, names, open, shutdown }) }
     }
 }
 
-/// Routes of the endpoint: GET and POST, WebSocket upgrades and event streams on [`PATH`], with CORS for its origins.
-pub(crate) fn router<E: Executor>(endpoint: Endpoint<E>) -> Router {
+/// Routes of the endpoint: GET and POST, WebSocket upgrades and event streams on [`PATH`], with CORS for its origins. Behind
+/// that, and before everything else, stands `front`.
+pub(crate) fn router<E: Executor>(
+    endpoint: Endpoint<E>,
+    front: impl FnOnce(MethodRouter<Endpoint<E>>) -> MethodRouter<Endpoint<E>>,
+) -> Router {
     let cors = endpoint.inner.settings.origins.layer();
     // OPTIONS has to be a method of the path: what is answered to a method that is not is the outer router's affair.
     let methods = get(http::serve::<E>).post(http::serve::<E>).options(|| async { StatusCode::NO_CONTENT });
-    Router::new().route(PATH, methods.layer(cors)).with_state(endpoint)
+    Router::new().route(PATH, front(methods).layer(cors)).with_state(endpoint)
+}
+
+/// The answer of those in front of the endpoint who let a request no further.
+pub(crate) fn refuse(status: StatusCode, refusal: Refusal) -> HttpResponse {
+    answer::refused(status, accept::Media::Json, refusal)
 }
 
 /// One of the streams that this process may hold open; given back when dropped.
@@ -200,6 +228,7 @@ impl Drop for Place {
 }
 
 const REQUESTS: &str = "gateway_graphql_requests_total";
+const OPERATIONS: &str = "gateway_graphql_operations_total";
 const DURATION: &str = "gateway_graphql_duration_seconds";
 const SOCKETS: &str = "gateway_graphql_sockets";
 const SUBSCRIPTIONS: &str = "gateway_graphql_subscriptions";
@@ -208,6 +237,15 @@ const CLOSED: &str = "gateway_graphql_sockets_closed_total";
 /// Describes the metrics of this module to the recorder.
 pub(crate) fn describe_metrics() {
     describe_counter!(REQUESTS, "GraphQL operations by operation_type and by the code of their first error");
+    describe_counter!(
+        OPERATIONS,
+        "GraphQL operations by name, as far as it is known, and by the code of their first error"
+    );
+    for code in Code::ALL.iter().map(|code| code.as_str()).chain(["OK", "OTHER"]) {
+        for operation_type in ["query", "mutation", "subscription", "unknown"] {
+            counter!(REQUESTS, "operation_type" => operation_type, "code" => code).increment(0);
+        }
+    }
     describe_histogram!(DURATION, Unit::Seconds, "Time from a checked query or mutation to its answer");
     describe_gauge!(SOCKETS, "Open WebSockets and event streams");
     describe_gauge!(SUBSCRIPTIONS, "Running subscriptions");

@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderName, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
+
+/// Names the tenant; what it means is for those in front of the endpoint to say.
+const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
 
 /// The origins of web pages that may use the API; our own host always may.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +39,7 @@ impl Origins {
         CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(move |_, request| origins.allows(&request.headers)))
             .allow_methods([Method::GET, Method::POST])
-            .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE])
+            .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, TENANT])
             .max_age(Duration::from_hours(1))
     }
 }

@@ -1,7 +1,9 @@
 //! From parameters to answers: guard, data, execution, codes, figures. The same for all transports.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
 
@@ -10,26 +12,55 @@ use axum::http::header;
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use metrics::{counter, gauge, histogram};
 use tokio::time::timeout;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::{
-    DURATION, Endpoint, REQUESTS, RequestInfo, SUBSCRIPTIONS,
+    DURATION, Endpoint, OPERATIONS, REQUESTS, RequestInfo, SUBSCRIPTIONS,
+    names::REFUSED,
     parameters::Parameters,
     reply,
     turn::{Events, Turn},
 };
-use crate::api::graphql::guard::{Code, Refusal};
+use crate::{
+    api::{
+        graphql::guard::{Code, Refusal},
+        http::trace::cause,
+    },
+    telemetry::caused,
+};
+
+/// Why an operation does not run.
+enum Why {
+    Refused(Refusal),
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl From<Refusal> for Why {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Box<dyn Any + Send>> for Why {
+    fn from(panic: Box<dyn Any + Send>) -> Self {
+        Self::Panicked(panic)
+    }
+}
 
 /// An operation that passed the guard.
 pub(super) struct Prepared {
     request: Request,
     cost: u64,
     pub(super) operation: OperationType,
+    /// For figures and spans.
+    name: Arc<str>,
+    /// What the caller was doing.
+    cause: Option<String>,
 }
 
 impl<E: Executor> Endpoint<E> {
     /// Checks an operation and gives it its data, or says why it may not run.
-    pub(super) fn prepare(&self, parameters: Parameters, info: &RequestInfo) -> Result<Prepared, Box<Response>> {
+    pub(super) async fn prepare(&self, parameters: Parameters, info: &RequestInfo) -> Result<Prepared, Box<Response>> {
         // The parser is foreign code that reads hostile text.
         let prepared = catch_unwind(AssertUnwindSafe(|| -> Result<_, Refusal> {
             let Parameters { query, operation_name, variables, extensions } = parameters;
@@ -43,19 +74,26 @@ impl<E: Executor> Endpoint<E> {
                 init_payload = info.init.is_some(),
                 "a GraphQL operation passed the guard"
             );
+            let name = self.inner.names.label(checked.operation_name.as_deref());
+            let cause = cause(&info.headers).map(str::to_owned);
             let mut request = Request::new(query).variables(variables);
             request.operation_name = checked.operation_name;
             request.extensions = extensions;
-            request.data = self.inner.attach.attach(info);
             request.set_parsed_query(checked.document.as_ref().clone());
-            Ok(Prepared { request, cost: checked.cost, operation: checked.operation_type })
+            Ok(Prepared { request, cost: checked.cost, operation: checked.operation_type, name, cause })
         }));
-        let refused = match prepared {
-            Ok(Ok(prepared)) => return Ok(prepared),
-            Ok(Err(refusal)) => reply::refused(refusal),
-            Err(panic) => reply::panicked(&*panic),
+        let attached = async {
+            let mut prepared = prepared??;
+            let attach = async { self.inner.attach.attach(info).await };
+            prepared.request.data = AssertUnwindSafe(attach).catch_unwind().await??;
+            Ok(prepared)
         };
-        count("unknown", &refused);
+        let refused = match attached.await {
+            Ok(prepared) => return Ok(prepared),
+            Err(Why::Refused(refusal)) => reply::refused(refusal),
+            Err(Why::Panicked(panic)) => reply::panicked(&*panic),
+        };
+        count("unknown", REFUSED, &refused);
         Err(Box::new(refused))
     }
 
@@ -64,8 +102,24 @@ impl<E: Executor> Endpoint<E> {
     /// A caller who leaves stops nothing that has begun: the database would go on all the same, and hold a connection, so
     /// that the place has to be held as long.
     pub(super) async fn execute(&self, prepared: Prepared) -> Response {
-        let kind = label(prepared.operation);
-        let response = match self.inner.lanes.enter(prepared.cost, self.inner.settings.queue_timeout).await {
+        let (kind, name) = (label(prepared.operation), Arc::clone(&prepared.name));
+        let span = info_span!(
+            "graphql.execute",
+            trace_id = Empty,
+            operation = &*name,
+            operation_type = kind,
+            cost = prepared.cost,
+            code = Empty,
+        );
+        let span = caused(span, prepared.cause.as_deref());
+        let response = self.execute_in_turn(prepared, kind).instrument(span.clone()).await;
+        span.record("code", reply::label(&response));
+        count(kind, &name, &response);
+        response
+    }
+
+    async fn execute_in_turn(&self, prepared: Prepared, kind: &'static str) -> Response {
+        match self.inner.lanes.enter(prepared.cost, self.inner.settings.queue_timeout).await {
             Some(place) => {
                 let endpoint = self.clone();
                 let work = async move {
@@ -79,9 +133,7 @@ impl<E: Executor> Endpoint<E> {
                 })
             }
             None => reply::refused(Refusal::new(Code::Unavailable, "too many operations are running; try again")),
-        };
-        count(kind, &response);
-        response
+        }
     }
 
     async fn run(&self, request: Request, kind: &'static str) -> Response {
@@ -101,7 +153,7 @@ impl<E: Executor> Endpoint<E> {
     ///
     /// One event is executed at a time, when the reader has taken those before and it is its [turn](super::turn).
     pub(super) fn subscribe(&self, prepared: Prepared) -> BoxStream<'static, Response> {
-        let mut tally = Tally::start();
+        let mut tally = Tally::start(prepared.name);
         let turn = Turn::new(self.inner.lanes.events());
         let mut request = prepared.request;
         request.data.insert(turn.clone());
@@ -124,24 +176,27 @@ fn label(operation: OperationType) -> &'static str {
     }
 }
 
-fn count(operation_type: &'static str, response: &Response) {
-    counter!(REQUESTS, "operation_type" => operation_type, "code" => reply::label(response)).increment(1);
+fn count(operation_type: &'static str, name: &str, response: &Response) {
+    let code = reply::label(response);
+    counter!(REQUESTS, "operation_type" => operation_type, "code" => code).increment(1);
+    counter!(OPERATIONS, "operation" => name.to_owned(), "code" => code).increment(1);
 }
 
 /// Counts a subscription by its first result, or as fine when it ends without one, and as running until it is dropped.
 struct Tally {
+    name: Arc<str>,
     counted: bool,
 }
 
 impl Tally {
-    fn start() -> Self {
+    fn start(name: Arc<str>) -> Self {
         gauge!(SUBSCRIPTIONS).increment(1);
-        Self { counted: false }
+        Self { name, counted: false }
     }
 
     fn saw(&mut self, response: &Response) {
         if !std::mem::replace(&mut self.counted, true) {
-            count("subscription", response);
+            count("subscription", &self.name, response);
         }
     }
 }

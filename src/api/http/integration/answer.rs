@@ -39,7 +39,7 @@ impl Asked {
         digest.update(parts.uri.path());
         digest.update([0]);
         digest.update(body);
-        let key = given.map(|given| Key::new(Kind::Answer, &format!("{} {given}", key.prefix)));
+        let key = given.map(|given| Key::new(Kind::Answer, &format!("{} {} {given}", key.prefix, key.tenant.id())));
         Ok(Self { key, digest: HEXLOWER.encode(&digest.finalize()) })
     }
 

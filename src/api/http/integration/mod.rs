@@ -7,35 +7,29 @@
 mod answer;
 mod body;
 
-use std::time::Duration;
-
 use axum::{
     Router,
     extract::{Path, Query, Request, State},
     http::{HeaderMap, header},
+    middleware,
     response::Response,
     routing::{delete, get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tracing::debug;
 
 use self::answer::Asked;
-use super::problem::Problem;
+use super::{problem::Problem, trace::traced};
 use crate::{
     api::graphql,
     app::App,
     domain::{
+        actor,
         integration::{self, Kind, Receipt},
-        key::{self, ServiceKey},
-        tenant::Tenant,
+        key::ServiceKey,
     },
     error::{Error, Result},
-    infra::kv::Limit,
 };
-
-/// Items of one key.
-const RATE: Limit = Limit { count: 6_000, per: Duration::from_mins(1) };
 
 /// The description, kept by hand; a test holds it against what is served.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -66,6 +60,7 @@ pub(super) fn router(app: App) -> Router {
         )
         .route("/api/integration/events/atproto/{did}/{collection}/{rkey}", delete(remove_record))
         .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
+        .route_layer(middleware::from_fn(traced))
         .with_state(app)
 }
 
@@ -77,7 +72,7 @@ async fn one(kind: Kind, State(app): State<App>, request: Request) -> Result<Res
     if let Some(known) = asked.answered(&app).await? {
         return Ok(known);
     }
-    count(&app, &key, 1).await?;
+    integration::count(&app, &key, 1).await?;
     let receipts = integration::submit(&app, &key, kind, &[&text]).await?;
     let receipt = receipts.into_iter().next().unwrap_or_else(|| Err(Error::bug(anyhow::anyhow!("no receipt"))))?;
     Ok(asked.keep(&app, told(kind, &receipt)).await)
@@ -92,7 +87,7 @@ async fn batch(kind: Kind, State(app): State<App>, request: Request) -> Result<R
     if let Some(known) = asked.answered(&app).await? {
         return Ok(known);
     }
-    count(&app, &key, u32::try_from(items.len()).unwrap_or(u32::MAX)).await?;
+    integration::count(&app, &key, items.len()).await?;
     let receipts = integration::submit(&app, &key, kind, &items).await?;
     let failed = receipts.iter().filter(|receipt| receipt.is_err()).count();
     let results: Vec<Value> = receipts
@@ -147,39 +142,16 @@ async fn remove_record(
 }
 
 async fn removed(app: &App, key: &ServiceKey, kind: Kind, source: &str, id: &str) -> Result<Response, Problem> {
-    count(app, key, 1).await?;
+    integration::count(app, key, 1).await?;
     integration::remove(app, key, kind, source, id).await?;
     Ok(answer::accepted(&json!({ "success": true, "message": "deleted", "outcome": "deleted" })))
 }
 
 /// Whose key it is, and whether it may write to the tenant that is asked for.
 async fn authenticate(app: &App, headers: &HeaderMap) -> Result<ServiceKey, Problem> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text("authorization").and_then(|value| value.split_once(' '));
-    let shown = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
-    let key = match shown {
-        Some(shown) => key::verify(app, shown).await?,
-        None => None,
-    };
-    let key = key.ok_or_else(Problem::unauthenticated)?;
-    if let Some(tenant) = text("x-tenant-id")
-        && Tenant::by_slug(app.db.read(), tenant).await? != Some(key.tenant)
-    {
-        return Err(Error::Forbidden { why: "this key is not of this tenant" }.into());
-    }
-    Ok(key)
-}
-
-async fn count(app: &App, key: &ServiceKey, items: u32) -> Result<()> {
-    match app.kv.rate(&format!("integration:{}", key.prefix), RATE, items).await {
-        Ok(rate) if rate.is_allowed => Ok(()),
-        Ok(rate) => Err(Error::RateLimited { retry_after: rate.retry_after }),
-        // An outage of the counting must not become one of the door.
-        Err(error) => {
-            debug!(error = error.chain(), "items are not counted");
-            Ok(())
-        }
-    }
+    // What is no text opens nothing, and names no tenant.
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    Ok(actor::identify(app, text("authorization"), text("x-tenant-id")).await?.into_key()?)
 }
 
 fn told(kind: Kind, receipt: &Receipt) -> Value {

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         event::write::by_uri,
         rsvp::write as rsvp,
-        source::{Draft, RsvpDraft, bluesky},
+        source::{Draft, RsvpDraft, Source},
     },
     error::Result,
     infra::db::{among, bind_pairs},
@@ -24,6 +24,7 @@ use crate::{
 /// A person's newest record for an event.
 struct Answer {
     record: record::Model,
+    source: SourceType,
     draft: RsvpDraft,
 }
 
@@ -40,6 +41,8 @@ impl Work {
         }
         let rest = subjects.into_iter().filter(|uri| !events.contains_key(*uri)).cloned().collect();
         events.extend(by_uri(tx, self.tenant, rest).await?);
+        let early = self.ledger.answers().iter().filter(|(subject, _)| !events.contains_key(subject)).count();
+        self.count_answers("waiting", early);
         if events.is_empty() {
             return Ok(());
         }
@@ -64,6 +67,7 @@ impl Work {
 
         let mut written = Vec::new();
         let mut removed = Vec::new();
+        let (mut created, mut changed_answers) = (0, 0);
         for pair in pairs {
             let (Some(event), Some(user_id)) = (events.get(&pair.0), self.user(&pair.1)) else { continue };
             let before = held.remove(&(event.id, user_id));
@@ -76,14 +80,26 @@ impl Work {
             };
             let after = self.answer(event, user_id, answer, before.as_ref());
             if before.as_ref() != Some(&after) {
+                if before.is_none() {
+                    created += 1;
+                } else {
+                    changed_answers += 1;
+                }
                 if before.as_ref().and_then(shown) != shown(&after) {
                     self.touched.answers(event, answer.record.occurred_at);
                 }
                 written.push(after);
             }
         }
+        self.count_answers("created", created);
+        self.count_answers("changed", changed_answers);
+        self.count_answers("removed", removed.len());
         rsvp::delete(tx, removed).await?;
         rsvp::upsert(tx, written).await
+    }
+
+    fn count_answers(&mut self, outcome: &'static str, count: usize) {
+        *self.persisted.answers.entry(outcome).or_default() += count as u64;
     }
 
     fn answer(
@@ -93,14 +109,14 @@ impl Work {
         answer: &Answer,
         before: Option<&attendee::Model>,
     ) -> attendee::Model {
-        let Answer { record, draft } = answer;
+        let Answer { record, source, draft } = answer;
         let mut after = attendee::Model {
             id: before.map_or(0, |before| before.id),
             tenant_id: self.tenant.id(),
             event_id: event.id,
             user_id,
             status: draft.status,
-            source_type: SourceType::Bluesky,
+            source_type: *source,
             record_uri: Some(record.uri.clone()),
             record_cid: record.cid.clone(),
             record_rev: Some(record.rev.clone()),
@@ -134,9 +150,10 @@ async fn newest_answers(
     let mut newest = BTreeMap::new();
     for row in newest_of(tx, pairs).await? {
         let Some(subject) = row.subject_uri.clone() else { continue };
-        let reading = bluesky::read(bluesky::Kind::Rsvp, row.record.as_deref().unwrap_or_default());
-        if let Ok(Draft::Rsvp(draft)) = reading.draft {
-            newest.insert((subject, row.did.clone()), Answer { record: row, draft });
+        let Some(source) = Source::of_collection(&row.collection) else { continue };
+        if let Ok(Draft::Rsvp(draft)) = source.read(row.record.as_deref().unwrap_or_default()).draft {
+            let source = source.source_type();
+            newest.insert((subject, row.did.clone()), Answer { record: row, source, draft });
         }
     }
     Ok(newest)

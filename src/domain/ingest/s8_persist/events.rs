@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
+use entities::{event::Model, sets::SourceType};
 use sea_orm::DatabaseTransaction;
 
 use super::{Work, organizer_of};
@@ -9,6 +11,9 @@ use crate::{
     domain::{account::shadow, event::write as event, rsvp::write as rsvp},
     error::Result,
 };
+
+/// An event that is to be written: the one that it replaces, the event, and when that happened.
+pub(super) type Written = (Option<Model>, (Model, DateTime<Utc>));
 
 impl Work {
     /// Hides or shows what accounts had written before this batch.
@@ -45,8 +50,8 @@ impl Work {
         if self.ledger.events().is_empty() {
             return Ok(());
         }
-        let uris: Vec<String> = self.ledger.events().keys().cloned().collect();
-        let mut held = event::by_uri(tx, self.tenant, uris).await?;
+        let stored = self.ledger.events().keys().filter(|uri| self.ledger.is_stored(uri));
+        let mut held = event::by_uri(tx, self.tenant, stored.cloned().collect()).await?;
         let authors = self.ledger.events().iter().filter(|(_, draft)| draft.is_some());
         let authors: BTreeSet<String> = authors.filter_map(|(uri, _)| organizer_of(uri)).collect();
         // Those who answered are looked up on the same occasion.
@@ -66,7 +71,8 @@ impl Work {
             let origin = event::Origin {
                 tenant: self.tenant,
                 user_id,
-                did: &row.did,
+                source: SourceType::Bluesky,
+                source_id: &row.did,
                 uri,
                 cid: row.cid.as_deref(),
                 rev: &row.rev,
@@ -81,6 +87,16 @@ impl Work {
             }
             written.push((before, (after, row.occurred_at)));
         }
+        self.put_events(tx, written, removed).await
+    }
+
+    /// Writes events, and removes others.
+    pub(super) async fn put_events(
+        &mut self,
+        tx: &DatabaseTransaction,
+        written: Vec<Written>,
+        removed: Vec<Model>,
+    ) -> Result<()> {
         event::delete(tx, self.tenant, removed.iter().map(|event| event.id).collect()).await?;
         for before in removed {
             let row = before.record_uri.as_ref().and_then(|uri| self.ledger.row(uri));

@@ -1,6 +1,6 @@
 //! The ledger's part of the stage: which records are new, and what depends on them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use entities::{location::Texts, sets::Verdict, source_record as record};
@@ -26,6 +26,10 @@ use crate::{
 pub(super) struct Ledger {
     now: DateTime<Utc>,
     held: HashMap<String, Held>,
+    /// Which of the records the table held before the batch.
+    present: HashSet<String>,
+    /// Whole rows, of those that claims look at, as they were before the batch.
+    stored: HashMap<String, record::Model>,
     /// New content of rows; the last change of a record stands.
     rows: BTreeMap<String, record::Model>,
     /// What became of the events whose record changed: the draft, or nothing to show.
@@ -41,7 +45,38 @@ impl Ledger {
         now: DateTime<Utc>,
     ) -> Result<Self> {
         let held = find_held(tx, uris).await?;
-        Ok(Self { now, held, rows: BTreeMap::new(), events: BTreeMap::new(), answers: BTreeSet::new() })
+        let present = held.keys().cloned().collect();
+        let stored = HashMap::new();
+        Ok(Self {
+            now,
+            held,
+            present,
+            stored,
+            rows: BTreeMap::new(),
+            events: BTreeMap::new(),
+            answers: BTreeSet::new(),
+        })
+    }
+
+    /// Reads whole rows, for [`current`](Self::current).
+    pub(super) async fn fetch(&mut self, tx: &impl ConnectionTrait, uris: Vec<String>) -> Result<()> {
+        if uris.is_empty() {
+            return Ok(());
+        }
+        let these = among(tx.get_database_backend(), record::Column::Uri, uris);
+        let rows = record::Entity::find().filter(these).all(tx).await?;
+        self.stored.extend(rows.into_iter().map(|row| (row.uri.clone(), row)));
+        Ok(())
+    }
+
+    /// A row as it is now, after what this batch did; only of those that were [fetched](Self::fetch) or written.
+    pub(super) fn current(&self, uri: &str) -> Option<&record::Model> {
+        self.rows.get(uri).or_else(|| self.stored.get(uri))
+    }
+
+    /// The answer of this person to this event has to be found again.
+    pub(super) fn find_answer_again(&mut self, event_uri: String, did: String) {
+        self.answers.insert((event_uri, did));
     }
 
     pub(super) fn judge(&self, change: &RecordChange) -> Novelty {
@@ -100,6 +135,7 @@ impl Ledger {
         for (uri, row_rev, collection, subject) in stored {
             if *row_rev <= *rev && !self.rows.contains_key(&uri) {
                 self.forget(&uri, did, &collection, subject);
+                self.present.insert(uri.clone());
                 gone.push(uri);
             }
         }
@@ -144,7 +180,11 @@ impl Ledger {
     }
 
     pub(super) async fn write(&self, tx: &impl ConnectionTrait) -> Result<()> {
-        let rows = self.rows.values().map(|row| row.clone().into_active_model().reset_all()).collect();
+        let rows = self.rows.values().map(|row| row.clone().into_active_model().reset_all());
+        // What is known to be new is cheaper to insert; should somebody be quicker in spite of the lock, the transaction
+        // runs again.
+        let (known, new) = rows.partition(|row| self.is_stored(row.uri.as_ref()));
+        insert(tx, new, None).await?;
         let on_conflict = OnConflict::column(record::Column::Uri)
             .update_columns([
                 record::Column::Rev,
@@ -158,8 +198,12 @@ impl Ledger {
                 record::Column::IngestedAt,
             ])
             .to_owned();
-        insert(tx, rows, Some(on_conflict)).await?;
-        Ok(())
+        insert(tx, known, Some(on_conflict)).await
+    }
+
+    /// Whether the table held this record before the batch: if not, nothing has been projected from it either.
+    pub(super) fn is_stored(&self, uri: &str) -> bool {
+        self.present.contains(uri)
     }
 
     /// The events to project again: URI and draft.

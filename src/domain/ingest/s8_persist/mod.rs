@@ -10,7 +10,9 @@
 //! win little: batches meet in the counts of the same few events, and the time under the lock is the database's own.
 
 mod answers;
+mod claims;
 mod events;
+mod items;
 mod ledger;
 mod touched;
 
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use sea_orm::DatabaseTransaction;
 
-use self::{ledger::Ledger, touched::Touched};
+use self::{items::Items, ledger::Ledger, touched::Touched};
 use super::{
     parked::{Parked, Stage, park},
     s4_map::{Mapped, RecordChange},
@@ -62,42 +64,75 @@ pub(super) struct Persisted {
     pub(super) shadows: u64,
     /// How often which judgement was passed.
     pub(super) novelties: BTreeMap<&'static str, u64>,
+    /// How often an event was known already, by how that was found.
+    pub(super) matches: BTreeMap<&'static str, u64>,
+    /// What became of how many answers.
+    pub(super) answers: BTreeMap<&'static str, u64>,
 }
 
-pub(super) async fn persist(app: &App, bodies: &[String], batch: Validated) -> Result<Persisted> {
+impl Persisted {
+    /// Takes in what a part of the batch did, and its effects at their places.
+    fn add(&mut self, part: Self, places: &[usize]) {
+        for (effect, place) in part.effects.into_iter().zip(places) {
+            if let Some(slot) = self.effects.get_mut(*place) {
+                *slot = effect;
+            }
+        }
+        self.changes += part.changes;
+        self.shadows += part.shadows;
+        let counts = [
+            (&mut self.novelties, part.novelties),
+            (&mut self.matches, part.matches),
+            (&mut self.answers, part.answers),
+        ];
+        for (sum, counted) in counts {
+            for (label, count) in counted {
+                *sum.entry(label).or_default() += count;
+            }
+        }
+    }
+}
+
+/// Writes a batch, in parts by tenant, in one transaction.
+pub(super) async fn persist(app: &App, bodies: &[String], parts: Vec<Validated>) -> Result<Persisted> {
     let known = Persisted {
-        effects: vec![Effect::Unchanged; batch.messages.len()],
-        novelties: BTreeMap::from([("known", batch.messages.len() as u64)]),
+        effects: vec![Effect::Unchanged; bodies.len()],
+        novelties: BTreeMap::from([("known", bodies.len() as u64)]),
         ..Persisted::default()
     };
-    if batch.messages.iter().all(|message| matches!(message, Deduped::Known)) {
+    if parts.iter().flat_map(|part| &part.messages).all(|message| matches!(message, Deduped::Known)) {
         return Ok(known);
     }
-    let batch = &batch;
-    app.db.transact(|tx| async move { run(&tx, app, bodies, batch).await }).await
+    let parts = &parts;
+    app.db.transact(|tx| async move { run(&tx, app, bodies, parts).await }).await
 }
 
-async fn run(tx: &DatabaseTransaction, app: &App, bodies: &[String], batch: &Validated) -> Result<Persisted> {
+async fn run(tx: &DatabaseTransaction, app: &App, bodies: &[String], parts: &[Validated]) -> Result<Persisted> {
     db::lock(tx, &LOCK).await?;
     // Asked under the lock: what is written later is dated later.
     let now = app.clock.now();
-    let mut work = Work::begin(tx, batch, now).await?;
-    let effects = batch.messages.iter().map(|message| work.take(message)).collect();
-    work.persisted.effects = effects;
-    work.write(tx).await?;
+    let mut persisted = Persisted { effects: vec![Effect::Unchanged; bodies.len()], ..Persisted::default() };
+    for part in parts {
+        let mut work = Work::begin(tx, part, (now, app.config.ingest.max_record_bytes)).await?;
+        work.persisted.effects = part.messages.iter().map(|message| work.take(message)).collect();
+        work.write(tx).await?;
+        persisted.add(work.persisted, &part.places);
+    }
     let refused: Vec<(&String, &Parked)> = bodies
         .iter()
-        .zip(&work.persisted.effects)
+        .zip(&persisted.effects)
         .filter_map(|(body, effect)| if let Effect::Parked(parked) = effect { Some((body, parked)) } else { None })
         .collect();
     park(tx, now, &refused).await?;
-    Ok(work.persisted)
+    Ok(persisted)
 }
 
-/// A batch on its way into the tables.
+/// The part of a batch that goes to one tenant, on its way into the tables.
 struct Work {
     tenant: Tenant,
     now: DateTime<Utc>,
+    /// Bytes that a record may have.
+    limit: usize,
     /// How the accounts stand, those of the batch and those found on the way.
     standings: HashMap<String, Standing>,
     /// Accounts about which a host said something new.
@@ -107,6 +142,7 @@ struct Work {
     /// Accounts that the directory is to be asked about.
     ask: BTreeSet<String>,
     ledger: Ledger,
+    items: Items,
     /// `user.id` by DID, of those that were looked up so far; `None` for those without an account.
     users: HashMap<String, Option<i64>>,
     touched: Touched,
@@ -114,15 +150,23 @@ struct Work {
 }
 
 impl Work {
-    async fn begin(tx: &DatabaseTransaction, batch: &Validated, now: DateTime<Utc>) -> Result<Self> {
+    async fn begin(tx: &DatabaseTransaction, batch: &Validated, (now, limit): (DateTime<Utc>, usize)) -> Result<Self> {
         let mut authors = BTreeSet::new();
         let mut uris = Vec::new();
+        let mut claims = Vec::new();
         for message in &batch.messages {
             let Deduped::Candidate(mapped) = message else { continue };
             match mapped {
                 Mapped::Record(change) => {
                     authors.insert(change.did.clone());
                     uris.push(change.uri.as_str());
+                }
+                Mapped::Claim(claim) => {
+                    if claim.is_of_account() {
+                        authors.insert(claim.author.clone());
+                    }
+                    uris.push(claim.uri.as_str());
+                    claims.push(&**claim);
                 }
                 Mapped::Account(account) => {
                     authors.insert(account.did.clone());
@@ -138,14 +182,18 @@ impl Work {
         let new: Vec<String> = authors.into_iter().filter(|did| !standings.contains_key(did)).collect();
         identity::note(tx, &new, now).await?;
         standings.extend(new.into_iter().map(|did| (did, Standing::default())));
+        let mut ledger = Ledger::load(tx, uris.into_iter(), now).await?;
+        let items = Items::load(tx, batch.tenant, &claims, &mut ledger).await?;
         Ok(Self {
             tenant: batch.tenant,
             now,
+            limit,
             standings,
             changed_standings: BTreeSet::new(),
             flipped: BTreeSet::new(),
             ask: BTreeSet::new(),
-            ledger: Ledger::load(tx, uris.into_iter(), now).await?,
+            ledger,
+            items,
             users: HashMap::new(),
             touched: Touched::default(),
             persisted: Persisted::default(),
@@ -181,6 +229,7 @@ impl Work {
                 Effect::Applied
             }
             Mapped::Record(change) => self.take_record(change),
+            Mapped::Claim(claim) => self.take_claim(claim),
         }
     }
 
@@ -191,6 +240,9 @@ impl Work {
         }
         let novelty: Novelty = self.ledger.judge(change);
         *self.persisted.novelties.entry(novelty.as_str()).or_default() += 1;
+        if novelty != Novelty::New && is_event(&change.collection) {
+            *self.persisted.matches.entry("at_uri").or_default() += 1;
+        }
         if !novelty.is_news() {
             return Effect::Unchanged;
         }
@@ -217,8 +269,26 @@ impl Work {
         self.ledger.write(tx).await?;
         self.flip(tx).await?;
         self.project_events(tx).await?;
+        self.project_items(tx).await?;
         self.project_answers(tx).await?;
         self.persisted.changes = self.touched.write(tx, self.now).await?;
+        self.write_elsewhere(tx).await
+    }
+
+    /// What a host says of an account holds in every tenant that the person has answered in.
+    async fn write_elsewhere(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+        if self.changed_standings.is_empty() {
+            return Ok(());
+        }
+        let dids = self.changed_standings.iter().cloned().collect();
+        for tenant in Tenant::others_with(tx, self.tenant, dids).await? {
+            self.tenant = tenant;
+            self.users.clear();
+            self.touched = Touched::default();
+            self.flip(tx).await?;
+            self.project_answers(tx).await?;
+            self.persisted.changes += self.touched.write(tx, self.now).await?;
+        }
         Ok(())
     }
 

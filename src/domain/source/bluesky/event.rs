@@ -6,14 +6,7 @@ use entities::{
 };
 
 use super::{link, place};
-use crate::domain::source::{EventDraft, Refusal, lenient::Reader};
-
-/// Characters of a title that are kept. The lexicon has no limit, screens and indexes have.
-const NAME_LIMIT: usize = 300;
-/// Characters of a description that are kept.
-const DESCRIPTION_LIMIT: usize = 30_000;
-/// Links that are kept.
-const LINKS_LIMIT: usize = 50;
+use crate::domain::source::{DESCRIPTION_LIMIT, EventDraft, LINKS_LIMIT, NAME_LIMIT, Refusal, lenient::Reader};
 
 const MODES: [(&str, EventMode); 5] = [
     ("inperson", EventMode::InPerson),
@@ -55,8 +48,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EventDraft, Refusal> {
         visibility: visibility(reader),
         locations: places.locations,
         links: links(reader),
+        page: None,
         point: places.point,
         created_at,
+        search_text: String::new(),
     })
 }
 

@@ -108,11 +108,12 @@ async fn a_record_is_found_absent_or_somebody_elses() {
     assert_eq!(get("there").await.unwrap().unwrap().json.get(), r#"{"name":"x"}"#);
     assert!(get("gone").await.unwrap().is_none() && get("old").await.unwrap().is_none());
     assert!(matches!(get("moved").await, Err(Error::NotFound { what: "repo", .. })));
+    assert!(matches!(get("other").await, Err(Error::Upstream { .. })));
+    assert!(matches!(get("broken").await, Err(Error::Upstream { .. })));
     assert!(
         matches!(get("busy").await, Err(Error::RateLimited { retry_after }) if retry_after == Duration::from_secs(9))
     );
-    assert!(matches!(get("other").await, Err(Error::Upstream { .. })));
-    assert!(matches!(get("broken").await, Err(Error::Upstream { .. })));
+    assert!(matches!(get("there").await, Err(Error::RateLimited { .. })), "nor is anything else asked of it then");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! The connection to the server, and what becomes of it.
 //!
 //! One connection carries all commands. One that was closed is opened again by the next command. One that does not answer in
-//! time, or cannot be opened, puts the server *away*: commands then fail at once, so that an outage costs nobody a wait, and a
-//! task in the background tries until the server answers.
+//! time, or cannot be opened, puts the server *away*: commands then fail at once, so that an outage costs nobody a wait, and
+//! its circuit looks in the background until the server answers.
 
 use std::{
     fmt,
@@ -16,10 +16,13 @@ use redis::{
     PushKind, RedisError, ServerErrorKind,
     aio::{MultiplexedConnection, PubSub},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    infra::resilience::{Circuit, Dependency, Policy},
+};
 
 /// What opening a connection may take.
 const CONNECT: Duration = Duration::from_millis(900);
@@ -27,6 +30,8 @@ const CONNECT: Duration = Duration::from_millis(900);
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
 /// Longest pause between two tries while the server is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// One failure tells enough: a look costs little, and everything goes on without the server.
+const POLICY: Policy = Policy { failures: 1, first: Duration::from_millis(200), longest: LONGEST_PAUSE };
 /// Commands that may wait to be written before others wait to be taken.
 const BUFFER: usize = 1_000;
 
@@ -46,16 +51,15 @@ pub(super) struct Link {
     state: Mutex<State>,
     /// Held while a command opens a connection, so that the others wait for it.
     opening: tokio::sync::Mutex<()>,
+    circuit: Circuit,
     me: Weak<Self>,
 }
 
 enum State {
-    /// No connection, and no reason to think that there could be none.
+    /// No connection. While the circuit is closed there is no reason to think that there could be none.
     Apart { number: u64 },
     /// Connected, for the n-th time.
     Joined { number: u64, connection: MultiplexedConnection },
-    /// Not to be reached.
-    Away { number: u64, cause: String },
 }
 
 impl Link {
@@ -68,7 +72,15 @@ impl Link {
         let place = info.addr().to_string();
         let client = Client::open(info).map_err(refuse)?;
         let (state, opening) = (Mutex::new(State::Apart { number: 0 }), tokio::sync::Mutex::new(()));
-        Ok(Arc::new_cyclic(|me| Self { client, place, state, opening, me: me.clone() }))
+        Ok(Arc::new_cyclic(|me: &Weak<Self>| {
+            let link = me.clone();
+            let circuit = Circuit::looking(Dependency::Redis, POLICY, move || Box::pin(come_back(link.clone())));
+            Self { client, place, state, opening, circuit, me: me.clone() }
+        }))
+    }
+
+    pub(super) fn circuit(&self) -> &Circuit {
+        &self.circuit
     }
 
     /// Connects, or lets the background do it when that does not work: either way the log says so.
@@ -126,18 +138,14 @@ impl Link {
     /// The connection there is, or why there is none; nothing when one should be opened.
     fn present(&self) -> Option<Result<(u64, MultiplexedConnection)>> {
         match &*self.state() {
-            State::Apart { .. } => None,
             State::Joined { number, connection } => Some(Ok((*number, connection.clone()))),
-            State::Away { cause, .. } => {
-                let source = anyhow!(cause.clone()).context(format!("{} is away", self.place));
-                Some(Err(Error::Unavailable { service: "redis", source }))
-            }
+            State::Apart { .. } => self.circuit.admit().err().map(Err),
         }
     }
 
     async fn open(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
         let number = match &*self.state() {
-            State::Apart { number } | State::Joined { number, .. } | State::Away { number, .. } => number + 1,
+            State::Apart { number } | State::Joined { number, .. } => number + 1,
         };
         let link = self.me.clone();
         let ended = move |push: PushInfo| {
@@ -155,7 +163,6 @@ impl Link {
             .set_push_sender(ended);
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         *self.state() = State::Joined { number, connection: connection.clone() };
-        metrics::gauge!("gateway_redis_up").set(1.0);
         Ok((number, connection))
     }
 
@@ -182,18 +189,17 @@ impl Link {
         }
     }
 
-    /// The server is away from now on, until the background reaches it again.
+    /// The server is away from now on, until the circuit reaches it again.
     fn give_up(&self, error: &RedisError) {
         let mut state = self.state();
-        let number = match &*state {
-            State::Apart { number } | State::Joined { number, .. } => *number,
-            State::Away { .. } => return,
-        };
-        *state = State::Away { number, cause: error.to_string() };
+        let (State::Apart { number } | State::Joined { number, .. }) = &*state;
+        *state = State::Apart { number: *number };
         drop(state);
-        metrics::gauge!("gateway_redis_up").set(0.0);
-        warn!(%error, place = self.place, "redis is away; going on without it until it is back");
-        tokio::spawn(come_back(self.me.clone()));
+        if self.circuit.is_closed() {
+            warn!(%error, place = self.place, "redis is away; going on without it until it is back");
+        }
+        let source = anyhow!(error.to_string()).context(self.place.clone());
+        self.circuit.suffer(&Error::Unavailable { service: "redis", source });
     }
 
     fn failure(&self, error: RedisError) -> Error {
@@ -215,18 +221,13 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Tries until the server answers, or nobody wants it any more.
-async fn come_back(link: Weak<Link>) {
-    let mut failures = 0;
-    loop {
-        failures += 1;
-        sleep(pause(failures)).await;
-        let Some(link) = link.upgrade() else { return };
-        if link.open().await.is_ok() {
-            info!(place = link.place, "redis is back");
-            return;
-        }
-    }
+/// Looks whether the server answers.
+async fn come_back(link: Weak<Link>) -> Result<()> {
+    // Nobody wants it any more.
+    let Some(link) = link.upgrade() else { return Ok(()) };
+    link.open().await.map_err(|error| link.failure(error))?;
+    info!(place = link.place, "redis is back");
+    Ok(())
 }
 
 /// Pause after the n-th failure in a row, with jitter so that many do not come back at once.

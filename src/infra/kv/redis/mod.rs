@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::link::{Link, Repeat};
 use super::{Bell, Limit, Rate};
-use crate::error::Result;
+use crate::{error::Result, infra::resilience::Circuit};
 
 #[derive(Debug)]
 pub(super) struct Redis {
@@ -86,6 +86,10 @@ impl Redis {
         let (is_allowed, remaining, wait): (bool, u32, u64) =
             self.link.ask(&script::rate(key, limit, cost), Repeat::Never).await?;
         Ok(Rate { is_allowed, remaining, retry_after: Duration::from_micros(wait) })
+    }
+
+    pub(super) fn circuit(&self) -> &Circuit {
+        self.link.circuit()
     }
 
     pub(super) async fn ping(&self) -> Result<()> {

@@ -39,7 +39,7 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     link::{bounded, unavailable},
-    publisher::{ATTEMPTS, KEY, Parcel},
+    publisher::{ATTEMPTS, CAUSE, KEY, Parcel},
     shelf::{Held, Shelf},
     topology::short,
 };
@@ -172,7 +172,7 @@ impl Consumer {
         self.bell.notify_one();
     }
 
-    /// What became of deliveries is told to the broker; where it is to wait or to be buried, only after it is safe there.
+    /// What became of deliveries is told to the broker; where it is to wait, only after it is safe there.
     pub(super) async fn settle(&self, settlements: Vec<(Delivery, Settlement)>) -> Result<()> {
         let topology = &self.shared.topology;
         let (mut done, mut moves) = (Vec::new(), Vec::new());
@@ -197,7 +197,6 @@ impl Consumer {
                         let attempts = delivery.attempts.saturating_add(1);
                         moves.push((tag, topology.retry(pause), attempts, published, delivery));
                     }
-                    Settlement::Bury => moves.push((tag, topology.dead(), delivery.attempts, published, delivery)),
                 }
             }
         }
@@ -210,6 +209,7 @@ impl Consumer {
                 body: &delivery.body,
                 attempts: *attempts,
                 published: *published,
+                cause: delivery.cause.as_deref(),
             })
             .collect();
         let outcome = if parcels.is_empty() { Ok(()) } else { self.shared.publisher.publish(&parcels).await };
@@ -336,9 +336,13 @@ async fn open(channel: &Channel, queue: &str, prefetch: u16) -> lapin::Result<la
 }
 
 /// None for what we have not published.
-fn decode(incoming: &Incoming) -> Option<Held> {
+pub(super) fn decode(incoming: &Incoming) -> Option<Held> {
     let headers = incoming.properties.headers().as_ref()?.inner();
     let AMQPValue::LongString(key) = headers.get(KEY)? else { return None };
+    let cause = match headers.get(CAUSE) {
+        Some(AMQPValue::LongString(cause)) => std::str::from_utf8(cause.as_bytes()).ok().map(str::to_owned),
+        _ => None,
+    };
     let attempts = match headers.get(ATTEMPTS)? {
         AMQPValue::LongLongInt(attempts) => u32::try_from(*attempts).ok()?,
         _ => return None,
@@ -349,5 +353,6 @@ fn decode(incoming: &Incoming) -> Option<Held> {
         attempts,
         published: incoming.properties.timestamp().unwrap_or_default(),
         arrived: Instant::now(),
+        cause,
     })
 }

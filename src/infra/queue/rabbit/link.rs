@@ -8,14 +8,13 @@ use lapin::{
     types::LongString,
     uri::{AMQPScheme, AMQPUri},
 };
-use tokio::{
-    runtime::Handle,
-    sync::Mutex,
-    time::{Instant, timeout},
-};
+use tokio::{runtime::Handle, sync::Mutex, time::timeout};
 
 use super::topology::{Topology, short};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    infra::resilience::{Circuit, Policy},
+};
 
 /// What connecting and declaring may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,12 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Seconds between two heartbeats where the URL asks for no other: a connection that has silently died is noticed after two.
 const HEARTBEAT: u16 = 15;
-/// Pauses after a failure to connect: doubling, up to this.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Pauses after a failure to connect.
+pub(super) const POLICY: Policy =
+    Policy { failures: 1, first: Duration::from_millis(500), longest: Duration::from_secs(4) };
 
 /// One connection, opened when it is needed and opened again when it has failed; then the topology is declared again too,
-/// for a broker may come back empty. Attempts are paced here, whoever asks: between two of them everybody is told no at
-/// once.
+/// for a broker may come back empty. Attempts are paced by the broker's circuit, whoever asks: between two of them everybody
+/// is told no at once.
 ///
 /// The library's own recovery is not used: it lets channels live on under the same numbers, and a delivery of the old
 /// connection must never be acknowledged on the new one.
@@ -37,21 +37,19 @@ pub(super) struct Link {
     /// Shown in the broker's list of connections.
     name: &'static str,
     topology: Arc<Topology>,
+    circuit: Circuit,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     connection: Option<Connection>,
     is_declared: bool,
-    failures: u32,
-    /// When the next attempt may be, and why the last one failed.
-    rest: Option<(Instant, String)>,
 }
 
 impl Link {
-    pub(super) fn new(uri: AMQPUri, name: &'static str, topology: Arc<Topology>) -> Self {
-        let state = State { connection: None, is_declared: false, failures: 0, rest: None };
-        Self { uri, name, topology, state: Mutex::new(state) }
+    pub(super) fn new(uri: AMQPUri, name: &'static str, topology: Arc<Topology>, circuit: Circuit) -> Self {
+        Self { uri, name, topology, circuit, state: Mutex::default() }
     }
 
     /// A new channel.
@@ -59,16 +57,14 @@ impl Link {
         let mut state = self.state.lock().await;
         let is_open = state.connection.as_ref().is_some_and(|connection| connection.status().connected());
         if !(is_open && state.is_declared) {
-            if let Some((until, why)) = &state.rest
-                && Instant::now() < *until
-            {
-                return Err(unavailable(anyhow!("{why} (waiting to try again)")));
-            }
-            match timeout(PATIENCE, self.open(&mut state, is_open)).await {
-                Ok(Ok(())) => (state.failures, state.rest) = (0, None),
-                Ok(Err(error)) => return Err(self.failed(&mut state, error.into())),
-                Err(late) => return Err(self.failed(&mut state, late.into())),
-            }
+            let pass = self.circuit.admit()?;
+            let outcome = match timeout(PATIENCE, self.open(&mut state, is_open)).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(self.failed(&mut state, error.into())),
+                Err(late) => Err(self.failed(&mut state, late.into())),
+            };
+            self.circuit.judge(pass, &outcome);
+            outcome?;
         }
         let Some(connection) = &state.connection else { return Err(unavailable(anyhow!("not connected"))) };
         match bounded(connection.create_channel()).await {
@@ -111,14 +107,8 @@ impl Link {
         // A connection on which declaring failed is of no use either.
         close(state.connection.take());
         state.is_declared = false;
-        state.failures += 1;
-        let longest = Duration::from_millis(250 << state.failures.min(7)).min(LONGEST).as_millis();
-        let longest = u64::try_from(longest).unwrap_or_default();
-        // Jitter, so that many processes do not come back at once.
-        let rest = Duration::from_millis(fastrand::u64(longest / 2..=longest));
         let scheme = if self.uri.scheme == AMQPScheme::AMQPS { "amqps" } else { "amqp" };
         let place = format!("connect to {scheme}://{}:{}", self.uri.authority.host, self.uri.authority.port);
-        state.rest = Some((Instant::now() + rest, format!("{place}: {source:#}")));
         unavailable(source.context(place))
     }
 }

@@ -8,6 +8,7 @@
 //! them still finishes.
 
 mod consumer;
+mod graveyard;
 mod link;
 mod publisher;
 mod shelf;
@@ -22,17 +23,20 @@ use lapin::uri::AMQPUri;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::shelf::Tag;
 use self::{
     consumer::Consumer,
-    link::{Link, unavailable},
+    link::{Link, bounded, unavailable},
     publisher::{Parcel, Publisher},
-    topology::Topology,
+    topology::{Topology, short},
 };
+pub(super) use self::{graveyard::Exhumed, shelf::Tag};
 use super::{BYTES, Delivery, Depth, Message, Settlement, Topic};
 use crate::{
     error::{Error, Result},
-    infra::clock::Clock,
+    infra::{
+        clock::Clock,
+        resilience::{Circuit, Dependency},
+    },
 };
 
 /// The ladder of pauses. Those of the process role are among them.
@@ -103,6 +107,8 @@ struct Shared {
     publishing: Arc<Link>,
     consuming: Link,
     publisher: Publisher,
+    /// Of both connections: they lead to the same server.
+    circuit: Circuit,
     /// Of each partition.
     prefetch: u16,
     rebalance: Duration,
@@ -123,10 +129,12 @@ impl Broker {
             rungs: settings.rungs.clone(),
             delivery_limit: settings.delivery_limit,
         });
-        let publishing = Arc::new(Link::new(uri.clone(), "publishing", Arc::clone(&topology)));
+        let circuit = Circuit::new(Dependency::Broker, link::POLICY);
+        let publishing = Arc::new(Link::new(uri.clone(), "publishing", Arc::clone(&topology), circuit.clone()));
         publishing.channel().await?;
         let shared = Shared {
-            consuming: Link::new(uri, "consuming", Arc::clone(&topology)),
+            consuming: Link::new(uri, "consuming", Arc::clone(&topology), circuit.clone()),
+            circuit,
             publisher: Publisher::new(Arc::clone(&publishing)),
             publishing,
             prefetch: (settings.prefetch / topology.partitions).max(1),
@@ -134,6 +142,18 @@ impl Broker {
             topology,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether attempts to connect are let through, for loops that wait until they succeed.
+    pub fn circuit(&self) -> &Circuit {
+        &self.shared.circuit
+    }
+
+    /// Succeeds when the broker answers.
+    pub async fn check(&self) -> Result<()> {
+        let channel = self.shared.publishing.channel().await?;
+        // The broker answers to this too.
+        bounded(channel.close(200, short("OK"))).await.map_err(unavailable)
     }
 }
 
@@ -167,13 +187,13 @@ impl Rabbit {
         Self { inner: Arc::new(Inner { shared, clock, topic, bell, consumer: OnceLock::new(), stop }) }
     }
 
-    pub(super) async fn publish(&self, messages: &[Message]) -> Result<()> {
+    pub(super) async fn publish(&self, messages: &[Message], cause: Option<&str>) -> Result<()> {
         let (topic, shared) = (self.inner.topic, &self.inner.shared);
         let published = self.now();
         let mut parcels = Vec::with_capacity(messages.len());
         for Message { key, body } in messages {
             let (exchange, routing_key) = (shared.topology.exchange(), shared.topology.route(topic, key));
-            parcels.push(Parcel { exchange, routing_key, key, body, attempts: 0, published });
+            parcels.push(Parcel { exchange, routing_key, key, body, attempts: 0, published, cause });
         }
         shared.publisher.publish(&parcels).await
     }
@@ -212,9 +232,13 @@ impl Rabbit {
                 return Err(unavailable(error));
             }
         };
-        let (held, oldest) = self.inner.consumer.get().map(|consumer| consumer.shelf().census()).unwrap_or_default();
-        let oldest = oldest.map_or(0, |published| self.now().saturating_sub(published));
-        Ok(Depth { messages: messages + held as u64, oldest: Duration::from_secs(oldest), dead: u64::from(dead) })
+        let held = self.inner.consumer.get().map_or(0, |consumer| consumer.shelf().census().0);
+        Ok(Depth { messages: messages + held as u64, oldest: self.oldest_held(), dead: u64::from(dead) })
+    }
+
+    pub(super) fn oldest_held(&self) -> Option<Duration> {
+        let (_, oldest) = self.inner.consumer.get()?.shelf().census();
+        Some(Duration::from_secs(oldest.map_or(0, |published| self.now().saturating_sub(published))))
     }
 
     fn now(&self) -> u64 {

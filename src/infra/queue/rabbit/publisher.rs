@@ -31,6 +31,9 @@ pub(super) const KEY: &str = "key";
 /// Header with the number of attempts before.
 pub(super) const ATTEMPTS: &str = "attempts";
 
+/// Header with what the first publisher was doing.
+pub(super) const CAUSE: &str = "traceparent";
+
 /// A message with its address.
 #[derive(Debug)]
 pub(super) struct Parcel<'a> {
@@ -41,6 +44,7 @@ pub(super) struct Parcel<'a> {
     pub(super) attempts: u32,
     /// When it was first published, in Unix seconds.
     pub(super) published: u64,
+    pub(super) cause: Option<&'a str>,
 }
 
 /// Publishes over a connection of its own: a broker that is short of memory blocks those that publish, and
@@ -120,6 +124,9 @@ impl Parcel<'_> {
         let mut headers = FieldTable::default();
         headers.insert(short(KEY), AMQPValue::LongString(LongString::from(self.key)));
         headers.insert(short(ATTEMPTS), AMQPValue::LongLongInt(self.attempts.into()));
+        if let Some(cause) = self.cause {
+            headers.insert(short(CAUSE), AMQPValue::LongString(LongString::from(cause)));
+        }
         BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type(short("application/json"))

@@ -32,6 +32,7 @@ pub(super) struct Held {
     pub(super) published: u64,
     /// When the broker handed it to us.
     pub(super) arrived: Instant,
+    pub(super) cause: Option<String>,
 }
 
 /// An acknowledgement to be sent, `multiple` for everything up to the number.
@@ -156,11 +157,11 @@ impl<C: Clone> Shelf<C> {
             }
             for number in chosen {
                 let Some(held) = lane.waiting.remove(&number) else { continue };
-                let Held { key, body, attempts, published, arrived } = held;
+                let Held { key, body, attempts, published, arrived, cause } = held;
                 let tag = Tag { lane: at, generation, number };
                 lane.out.insert(number);
                 self.out.insert(tag, Out { published, arrived, key: key.clone(), since: now });
-                deliveries.push(Delivery { receipt: Receipt::Tag(tag), key, body, attempts });
+                deliveries.push(Delivery { receipt: Receipt::Tag(tag), key, body, attempts, cause });
             }
             if deliveries.len() >= limit || sum > bytes {
                 break 'full;
@@ -215,8 +216,8 @@ impl<C: Clone> Shelf<C> {
         let is_open = self.lane_of(tag).is_some();
         let Some(Out { published, arrived, .. }) = self.forget(tag) else { return };
         let Some(lane) = self.lanes.get_mut(tag.lane).filter(|_| is_open) else { return };
-        let Delivery { key, body, attempts, .. } = delivery;
-        lane.waiting.insert(tag.number, Held { key, body, attempts, published, arrived });
+        let Delivery { key, body, attempts, cause, .. } = delivery;
+        lane.waiting.insert(tag.number, Held { key, body, attempts, published, arrived, cause });
         if lane.is_leaving && lane.out.is_empty() {
             lane.leave.notify_one();
         }

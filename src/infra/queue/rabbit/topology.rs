@@ -9,7 +9,7 @@
 //!          │   ….poison ──▶ ….bluesky.records.suspects   handed out one at a time
 //!          │                                          │ died of it again and again
 //!          │                                          ▼
-//!          │   ….dead ──▶ ….bluesky.records.dead      for a person; buried messages end here as well
+//!          │   ….dead ──▶ ….bluesky.records.dead      taken into the failure list
 //!          └── after its time ── ….bluesky.records.retry.MS ◀── ….retry.MS   a rung of the ladder of pauses
 //! ```
 //!
@@ -70,7 +70,7 @@ impl Topology {
     }
 
     /// The exchange of messages that are given up.
-    pub(super) fn dead(&self) -> String {
+    fn dead(&self) -> String {
         format!("{}.dead", self.prefix)
     }
 
@@ -173,7 +173,9 @@ impl Topology {
             binding: Some((self.poison(), all.clone())),
             arguments: [one_consumer, ("x-delivery-limit", limit)].into_iter().chain(leads_to(self.dead())).collect(),
         });
-        plans.push(Plan { name: self.graveyard(topic), binding: Some((self.dead(), all)), arguments: Vec::new() });
+        // RabbitMQ 4 would throw a letter away that was taken some times and given back.
+        let taken = ("x-delivery-limit", Argument::Number(i32::MAX.into()));
+        plans.push(Plan { name: self.graveyard(topic), binding: Some((self.dead(), all)), arguments: vec![taken] });
         let counters = [self.presence(topic), self.wanting(topic)];
         plans.extend(counters.map(|name| Plan { name, binding: None, arguments: Vec::new() }));
         plans

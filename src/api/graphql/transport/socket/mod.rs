@@ -39,7 +39,8 @@ pub(super) async fn upgrade<E: Executor>(endpoint: Endpoint<E>, mut parts: Parts
         return refused(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "too many open sockets");
     };
     let largest = endpoint.inner.guard.limits().max_body_bytes;
-    let info = RequestInfo { transport: Transport::Socket, headers: parts.headers, init: None };
+    let (headers, extensions) = (parts.headers, parts.extensions);
+    let info = RequestInfo { transport: Transport::Socket, headers, extensions, init: None };
     upgrade
         // A socket that mostly waits should cost little, and a result should leave at once.
         .read_buffer_size(1024)

@@ -4,15 +4,11 @@
 //! full. A write that takes too long ends the socket, so that a reader who doesn't read holds a queue of results for as
 //! long as that and no longer.
 
-use std::{
-    collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{Executor, Response, parser::types::OperationType};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::counter;
 use serde_json::{Map, Value};
 use tokio::{
@@ -20,6 +16,7 @@ use tokio::{
     task::{AbortHandle, JoinError, JoinSet},
     time::{Duration, Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::message::{Heard, Said};
 use crate::api::graphql::{
@@ -66,6 +63,8 @@ pub(super) struct Session<E> {
     /// `None` until `connection_init` was accepted.
     admitted: Option<Arc<RequestInfo>>,
     info: RequestInfo,
+    /// Cancelled when what was shown at `connection_init` opens no more.
+    expired: CancellationToken,
     operations: HashMap<Arc<str>, Running>,
     started: u64,
     tasks: JoinSet<()>,
@@ -74,7 +73,7 @@ pub(super) struct Session<E> {
 impl<E: Executor> Session<E> {
     pub(super) fn new(endpoint: Endpoint<E>, info: RequestInfo) -> Self {
         let (operations, tasks) = (HashMap::new(), JoinSet::new());
-        Self { endpoint, admitted: None, info, operations, started: 0, tasks }
+        Self { endpoint, admitted: None, info, expired: CancellationToken::new(), operations, started: 0, tasks }
     }
 
     /// Serves the socket to its end.
@@ -107,7 +106,7 @@ impl<E: Executor> Session<E> {
                 () = endpoint.inner.shutdown.cancelled() => Err(End::Close(close_code::RESTART, "Service Restart")),
                 message = socket.recv() => {
                     unanswered = 0;
-                    match self.hear(message, &queue) {
+                    match self.hear(message, &queue).await {
                         Ok(Some(text)) => self.write(socket, Message::Text(text.into())).await,
                         Ok(None) => Ok(()),
                         Err(end) => Err(end),
@@ -118,6 +117,7 @@ impl<E: Executor> Session<E> {
                     None => Ok(()),
                 },
                 Some(ended) = self.tasks.join_next() => after(ended),
+                () = self.expired.cancelled() => Err(End::Close(4401, "Unauthorized")),
                 () = sleep_until(init_deadline), if self.admitted.is_none() => {
                     Err(End::Close(4408, "Connection initialisation timeout"))
                 }
@@ -145,7 +145,7 @@ impl<E: Executor> Session<E> {
     }
 
     /// Acts on what came in; the text is the answer.
-    fn hear(
+    async fn hear(
         &mut self,
         message: Option<Result<Message, axum::Error>>,
         queue: &mpsc::Sender<Outgoing>,
@@ -161,7 +161,7 @@ impl<E: Executor> Session<E> {
         let heard = Heard::parse(&text).map_err(|reason| End::Close(4400, reason))?;
         Ok(match heard {
             Heard::Init(payload) => {
-                self.admit(payload)?;
+                self.admit(payload).await?;
                 Said::ConnectionAck.text()
             }
             Heard::Ping(payload) => Said::Pong { payload }.text(),
@@ -176,18 +176,31 @@ impl<E: Executor> Session<E> {
         })
     }
 
-    fn admit(&mut self, payload: Option<Map<String, Value>>) -> Step {
+    async fn admit(&mut self, payload: Option<Map<String, Value>>) -> Step {
         if self.admitted.is_some() {
             return Err(End::Close(4429, "Too many initialisation requests"));
         }
         let info = RequestInfo { init: payload, ..self.info.clone() };
-        match catch_unwind(AssertUnwindSafe(|| self.endpoint.inner.attach.admits(&info))) {
-            Ok(true) => {
+        let inner = &self.endpoint.inner;
+        let admits = AssertUnwindSafe(async { inner.attach.admits(&info).await }).catch_unwind();
+        match timeout(inner.settings.init_timeout, admits).await {
+            Ok(Ok(Ok(()))) => {
+                if let Some(expires) = inner.attach.expires(&info) {
+                    let expired = self.expired.clone();
+                    self.tasks.spawn(async move {
+                        expires.await;
+                        expired.cancel();
+                    });
+                }
                 self.admitted = Some(Arc::new(info));
                 Ok(())
             }
-            Ok(false) => Err(End::Close(4403, "Forbidden")),
-            Err(panic) => {
+            Ok(Ok(Err(Refusal { code: Code::Unavailable, .. }))) | Err(_) => {
+                Err(End::Close(close_code::AGAIN, "Try Again Later"))
+            }
+            Ok(Ok(Err(Refusal { code: Code::Internal, .. }))) => Err(End::Close(4500, "Internal server error")),
+            Ok(Ok(Err(_))) => Err(End::Close(4403, "Forbidden")),
+            Ok(Err(panic)) => {
                 reply::panicked(&*panic);
                 Err(End::Close(4500, "Internal server error"))
             }
@@ -290,7 +303,7 @@ struct Operation {
 
 impl Operation {
     async fn run<E: Executor>(self, endpoint: Endpoint<E>, parameters: Parameters) {
-        let prepared = match endpoint.prepare(parameters, &self.info) {
+        let prepared = match endpoint.prepare(parameters, &self.info).await {
             Ok(prepared) => prepared,
             Err(refused) => return self.send(Said::Error { id: &self.id, payload: &refused.errors }, true).await,
         };

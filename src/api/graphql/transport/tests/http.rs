@@ -42,7 +42,7 @@ pub(super) async fn send<E: Executor>(
     endpoint: Endpoint<E>,
     request: Request<Body>,
 ) -> (StatusCode, HeaderMap, String) {
-    let response = router(endpoint).oneshot(request).await.unwrap();
+    let response = router(endpoint, |methods| methods).oneshot(request).await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     (status, headers, String::from_utf8(body.to_vec()).unwrap())
@@ -302,7 +302,7 @@ async fn event_streams_are_bounded_and_end_with_reader_and_server() {
     let bench = bench(Settings { max_sockets: 1, ..Settings::default() });
     let request = || accepting(get(&[("query", "subscription{never}")]), "text/event-stream");
     let alive = || bench.alive.0.load(Ordering::SeqCst);
-    let first = router(bench.endpoint.clone()).oneshot(request()).await.unwrap();
+    let first = router(bench.endpoint.clone(), |methods| methods).oneshot(request()).await.unwrap();
     until("the stream starts", || alive() == 1).await;
     assert_eq!(send(bench.endpoint.clone(), request()).await.0, StatusCode::SERVICE_UNAVAILABLE);
     drop(first);
@@ -319,7 +319,7 @@ async fn a_reader_of_events_who_does_not_read_is_cut_off() {
     let write_timeout = std::time::Duration::from_millis(50);
     let bench = bench(Settings { write_timeout, ..Settings::default() });
     let request = accepting(get(&[("query", "subscription{flood}")]), "text/event-stream");
-    let unread = router(bench.endpoint.clone()).oneshot(request).await.unwrap();
+    let unread = router(bench.endpoint.clone(), |methods| methods).oneshot(request).await.unwrap();
     until("the operation ends", || bench.endpoint.inner.streams.available_permits() == Settings::default().max_sockets)
         .await;
     assert_eq!(bench.alive.0.load(Ordering::SeqCst), 0);
@@ -340,4 +340,31 @@ async fn pages_of_foreign_origins_get_no_stream_and_no_permission() {
         let (_, headers, _) = send(bench.endpoint.clone(), preflight).await;
         assert_eq!(headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN).is_some_and(|allowed| allowed == origin), may);
     }
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_told_before_anything_runs() {
+    let bench = bench(Settings::default());
+    let stolen = |request| with(request, HeaderName::from_static("token"), "stolen");
+    for media in [RESPONSE, JSON] {
+        let request = stolen(accepting(post(r#"{"query":"mutation{write}"}"#), media));
+        let (status, headers, body) = send(bench.endpoint.clone(), request).await;
+        assert_eq!((status, headers[header::WWW_AUTHENTICATE].to_str().unwrap()), (StatusCode::UNAUTHORIZED, "Bearer"));
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((code(&answer), answer.get("data")), ("UNAUTHENTICATED", None), "{answer}");
+    }
+    assert_eq!(bench.writes.0.load(Ordering::SeqCst), 0);
+    let request = stolen(accepting(get(&[("query", "subscription{never}")]), "text/event-stream"));
+    let (_, _, text) = send(bench.endpoint.clone(), request).await;
+    assert!(text.contains("UNAUTHENTICATED") && events(&text).len() == 2, "{text}");
+}
+
+#[tokio::test]
+async fn an_event_stream_ends_when_its_reader_is_known_no_more() {
+    let bench = bench(Settings::default());
+    let request = accepting(get(&[("query", "subscription{never}")]), "text/event-stream");
+    let (_, _, text) = send(bench.endpoint.clone(), with(request, HeaderName::from_static("token"), "short")).await;
+    let events = events(&text);
+    assert!(events[0].1.contains("UNAUTHENTICATED") && events[1] == ("complete", ""), "{text}");
+    until("its operation ends", || bench.alive.0.load(Ordering::SeqCst) == 0).await;
 }

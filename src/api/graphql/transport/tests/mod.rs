@@ -12,6 +12,7 @@ mod load;
 mod socket;
 
 use std::{
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,11 +21,11 @@ use std::{
 };
 
 use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, Object, Schema, Subscription, TypeDirective};
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Attach, Endpoint, RequestInfo, Settings, Transport, Turn};
-use crate::api::graphql::guard::{Guard, Limits};
+use crate::api::graphql::guard::{Code, Guard, Limits, Refusal};
 
 struct Query;
 
@@ -166,20 +167,39 @@ struct Bench {
     shutdown: CancellationToken,
 }
 
-/// Admits sockets by their payload, and tells resolvers their transport.
+/// How long a short token opens.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Knows senders by a token, and tells resolvers their transport.
 struct Doorkeeper;
 
+/// From the payload of `connection_init`, else from a header.
+fn token(info: &RequestInfo) -> Option<&str> {
+    let said = info.init.as_ref().and_then(|payload| payload.get("token")).and_then(|token| token.as_str());
+    said.or_else(|| info.headers.get("token")?.to_str().ok())
+}
+
 impl Attach for Doorkeeper {
-    fn attach(&self, info: &RequestInfo) -> Data {
+    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>> {
         let mut data = Data::default();
         data.insert(info.transport);
-        data
+        let refused = || Refusal::new(Code::Unauthenticated, "a stolen token");
+        ready(if token(info) == Some("stolen") { Err(refused()) } else { Ok(data) }).boxed()
     }
 
-    fn admits(&self, info: &RequestInfo) -> bool {
-        let token = info.init.as_ref().and_then(|payload| payload.get("token")).and_then(|token| token.as_str());
-        assert!(token != Some("broken"), "a doorkeeper that fails");
-        token != Some("stolen")
+    fn admits<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
+        assert!(token(info) != Some("broken"), "a doorkeeper that fails");
+        let refused = |code| Err(Refusal::new(code, "no"));
+        ready(match token(info) {
+            Some("stolen") => refused(Code::Unauthenticated),
+            Some("unknowable") => refused(Code::Unavailable),
+            _ => Ok(()),
+        })
+        .boxed()
+    }
+
+    fn expires(&self, info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
+        (token(info) == Some("short")).then(|| tokio::time::sleep(MOMENT).boxed())
     }
 }
 

@@ -20,7 +20,7 @@ const PROTOCOL: Option<&str> = Some("graphql-transport-ws");
 pub(super) async fn serve(bench: &Bench) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = router(bench.endpoint.clone());
+    let router = router(bench.endpoint.clone(), |methods| methods);
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
 }
@@ -164,6 +164,9 @@ async fn each_breach_has_its_close_code() {
         (vec![Message::text(&*plain), Message::text(bad_query)], 4400),
         (vec![Message::text(&*never)], 4401),
         (vec![Message::text(init("stolen"))], 4403),
+        (vec![Message::text(init("unknowable"))], 1013),
+        (vec![Message::text(init("short"))], 4401),
+        (vec![Message::text(init("short")), Message::text(&*never)], 4401),
         (vec![Message::text(&*plain), Message::text(&*never), Message::text(&*never)], 4409),
         (vec![Message::text(&*plain), Message::text(&*plain)], 4429),
         (vec![Message::text(init("broken"))], 4500),

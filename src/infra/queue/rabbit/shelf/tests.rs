@@ -15,7 +15,11 @@ fn shelf() -> Shelf<()> {
 
 fn arrive(shelf: &mut Shelf<()>, lane: usize, number: u64, key: &str) {
     let (key, body) = (key.to_owned(), format!("{key}{number}"));
-    shelf.arrive(lane, number, Held { key, body, attempts: 0, published: number, arrived: Instant::now() });
+    shelf.arrive(
+        lane,
+        number,
+        Held { key, body, attempts: 0, published: number, arrived: Instant::now(), cause: None },
+    );
 }
 
 fn bodies(deliveries: &[Delivery]) -> Vec<&str> {

@@ -1,4 +1,4 @@
-//! A way to the broker that the test can cut.
+//! A way to a server that the test can cut, and close.
 
 use std::{
     net::SocketAddr,
@@ -12,9 +12,9 @@ use tokio::{
 };
 use url::Url;
 
-/// Passes connections on until it is dropped.
-pub(super) struct Proxy {
-    address: SocketAddr,
+/// Passes connections on until it is dropped; then nobody answers at its address.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     server: String,
     open: Arc<Mutex<JoinSet<()>>>,
     accepting: JoinHandle<()>,
@@ -22,10 +22,16 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// In front of the server of this URL.
-    pub(super) async fn before(url: &str) -> Self {
+    pub(crate) async fn before(url: &str) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), url).await
+    }
+
+    /// The same, at an address that another one has left.
+    pub(crate) async fn at(address: SocketAddr, url: &str) -> Self {
         let server = Url::parse(url).unwrap();
-        let target = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap_or(5672));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let usual = if server.scheme().starts_with("postgres") { 5432 } else { 5672 };
+        let target = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap_or(usual));
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let open = Arc::new(Mutex::new(JoinSet::new()));
         let connections = Arc::clone(&open);
@@ -42,7 +48,7 @@ impl Proxy {
     }
 
     /// The same URL, through the proxy.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let mut url = Url::parse(&self.server).unwrap();
         url.set_host(Some(&self.address.ip().to_string())).unwrap();
         url.set_port(Some(self.address.port())).unwrap();
@@ -50,7 +56,7 @@ impl Proxy {
     }
 
     /// Cuts every connection that is open; new ones are let through.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         // Sockets are closed when their tasks are gone.
         *self.open.lock().unwrap() = JoinSet::new();
     }

@@ -1,0 +1,112 @@
+//! What the stream sends: histories of many accounts, mixed with each other, some messages several times and late, as a Jetstream
+//! that loses its place does.
+
+use std::collections::{BTreeSet, HashSet};
+
+use fastrand::Rng;
+use serde_json::Value;
+
+use crate::{
+    oracle::{
+        history::{Body, Message, history},
+        model::State,
+    },
+    support::records::BEGINNING,
+};
+
+/// After everything that the histories speak of.
+const PRESENT: i64 = BEGINNING + 1_000_000_000_000;
+/// Microseconds between two lines. A stream that is resumed begins a little earlier: this makes it some hundred lines.
+const PACE: i64 = 20_000;
+/// How far a message comes from its place.
+const DISTANCE: usize = 300;
+
+/// Where messages come from.
+pub(super) struct Source {
+    rng: Rng,
+    lines: i64,
+}
+
+/// What comes between two looks at the whole.
+pub(super) struct Round {
+    /// In three parts.
+    pub(super) parts: [Vec<String>; 3],
+    /// AT-URIs that only the last part speaks of.
+    pub(super) fresh: Vec<String>,
+    /// How many messages there are, each counted once.
+    pub(super) messages: usize,
+    /// What they mean. Their accounts are of this round alone.
+    pub(super) expected: State,
+}
+
+impl Source {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { rng: Rng::with_seed(seed), lines: 0 }
+    }
+
+    /// Of so many histories.
+    pub(super) fn round(&mut self, histories: usize) -> Round {
+        let mut expected = State::default();
+        let mut placed: Vec<(usize, Message)> = Vec::new();
+        let mut messages = 0;
+        for _ in 0..histories {
+            let mut history = history(self.rng.u64(..));
+            // Of accounts without records nothing is kept.
+            let records = history.iter().filter(|message| uri(message).is_some());
+            let authors: HashSet<String> = records.map(|message| message.did.clone()).collect();
+            history.retain(|message| authors.contains(&message.did));
+            messages += history.len();
+            expected.extend(State::expected(&history));
+            let begins = self.rng.usize(..histories * 20);
+            for (number, message) in history.into_iter().enumerate() {
+                let times = if self.rng.u8(..4) == 0 { self.rng.usize(2..4) } else { 1 };
+                for _ in 0..times {
+                    let place = begins + number * 8 + self.rng.usize(..DISTANCE);
+                    placed.push((place, message.clone()));
+                }
+            }
+        }
+        placed.sort_by_key(|(place, _)| *place);
+        let mut first = known_first(placed.into_iter().map(|(_, message)| message).collect());
+        let last = first.split_off(first.len() * 2 / 3);
+        let second = first.split_off(first.len() / 2);
+        let uris = |part: &[Message]| part.iter().filter_map(uri).collect::<BTreeSet<String>>();
+        let told = &uris(&first) | &uris(&second);
+        let fresh = uris(&last).difference(&told).cloned().collect();
+        let parts = [first, second, last].map(|part| part.iter().map(|message| self.line(message)).collect());
+        Round { parts, fresh, messages, expected }
+    }
+
+    /// The next line. The stream sees a message when it sends it; when it happened is what it says itself.
+    fn line(&mut self, message: &Message) -> String {
+        self.lines += 1;
+        let mut json: Value = serde_json::from_str(&message.line()).unwrap();
+        json["time_us"] = (PRESENT + self.lines * PACE).into();
+        json.to_string()
+    }
+}
+
+fn uri(message: &Message) -> Option<String> {
+    if let Body::Record(change) = &message.body { Some(change.uri.clone()) } else { None }
+}
+
+/// Those about accounts come after the first record of each: before that the gateway has no use for them, and forgets them.
+fn known_first(messages: Vec<Message>) -> Vec<Message> {
+    let mut known = HashSet::new();
+    let mut early: Vec<Message> = Vec::new();
+    let mut ordered = Vec::new();
+    for message in messages {
+        if uri(&message).is_none() && !known.contains(&message.did) {
+            early.push(message);
+            continue;
+        }
+        let did = message.did.clone();
+        ordered.push(message);
+        if !known.contains(&did) {
+            ordered.extend(early.extract_if(.., |held| held.did == did));
+            known.insert(did);
+        }
+    }
+    assert!(early.is_empty());
+    ordered
+}
