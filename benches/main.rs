@@ -11,6 +11,9 @@ mod cost;
 mod floor;
 mod ingest;
 mod latency;
+#[expect(clippy::indexing_slicing, reason = "what is chosen is among what there is")]
+mod mix;
+mod replay;
 mod rest;
 /// What the tests use as well, as far as it is of use here.
 #[expect(
@@ -29,7 +32,12 @@ mod support {
     pub(crate) mod process;
     pub(crate) mod records;
 }
+/// A broker's names for each run, as the tests have them.
+#[expect(dead_code, clippy::expect_used, clippy::unwrap_used, reason = "see above")]
+#[path = "../tests/it/queue/broker.rs"]
+mod broker;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -50,6 +58,9 @@ struct Arguments {
     /// Records of the replay; fewer make a smoke test
     #[arg(long, default_value_t = 20_000, value_parser = at_least_100)]
     records: usize,
+    /// Messages of the long stream
+    #[arg(long, default_value_t = 1_000_000, value_parser = at_least_100)]
+    messages: usize,
     /// How often each is measured; medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
@@ -61,6 +72,8 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Replay of records, beside the same rows written by hand
+    Replay,
+    /// A long stream, directly and through RabbitMQ, beside the same rows written by hand
     Ingest,
     /// From a write on a PDS to a subscriber, on the local network
     Latency,
@@ -86,10 +99,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { part, records, runs, .. } = arguments;
+    let Arguments { part, records, messages, runs, .. } = arguments;
     let wants = |one| part == one || part == Part::All;
+    if wants(Part::Replay) {
+        replay::run(records, runs).await?;
+    }
     if wants(Part::Ingest) {
-        ingest::run(records, runs).await?;
+        ingest::run(messages).await?;
     }
     if wants(Part::Latency) {
         latency::run().await?;

@@ -19,6 +19,7 @@ use crate::{
         records,
     },
     table::{Table, median},
+    watch::resident,
 };
 
 /// Starts of which the median is shown.
@@ -65,10 +66,8 @@ impl Running {
     pub(crate) async fn memory_at_rest(&self) -> Result<f64> {
         sleep(IDLE).await;
         let pid = self.child.id().ok_or_else(|| anyhow!("the program has ended"))?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
-        let kilobytes: f64 = resident.ok_or_else(|| anyhow!("the kernel tells no VmRSS"))?.trim().parse()?;
-        Ok(kilobytes * 1_024.0 / 1e6)
+        let resident = resident(pid).ok_or_else(|| anyhow!("the kernel tells no VmRSS"))?;
+        Ok(resident as f64 / 1e6)
     }
 
     /// Ends it.

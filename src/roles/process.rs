@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use metrics::{counter, gauge, histogram};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,6 +22,9 @@ use crate::{
     telemetry::caused,
 };
 
+/// Batches of records in the pipeline at once: while the database writes one, the next is read and understood, and the one
+/// before is acknowledged. The queue hands out no two with messages of one account.
+const BATCHES: usize = 2;
 /// Repositories that are read again at once.
 const RESYNCS: usize = 8;
 /// Within this time a repository is read; it is shorter than the lease.
@@ -34,8 +38,10 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
     let places = Arc::new(Semaphore::new(RESYNCS));
     let tasks = TaskTracker::new();
     let recovery = |what| Recovery::new(what, needs(&app, &queues));
+    let batches = (0..BATCHES)
+        .map(|_| consume(&queues.records, recovery("process messages"), &shutdown, || apply(&app, &queues.records)));
     tokio::join!(
-        consume(&queues.records, recovery("process messages"), &shutdown, || apply(&app, &queues.records)),
+        join_all(batches),
         consume(&queues.resyncs, recovery("read repositories again"), &shutdown, || {
             read_again(&app, &queues.resyncs, &places, &tasks)
         }),
