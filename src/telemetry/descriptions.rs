@@ -98,7 +98,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("gateway_parked_messages", "Messages that were put aside and wait for a person"),
     (
         "gateway_queue_dead_letters",
-        "Messages of a broker that nobody could process and that are not in the failure list yet",
+        "Messages that nobody could process and that are not in the failure list yet",
     ),
     ("gateway_queue_messages", "Messages in a queue that are not done"),
     ("gateway_queue_oldest_seconds", "Age of the oldest message in a queue that is not done"),

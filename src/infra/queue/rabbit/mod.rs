@@ -30,7 +30,7 @@ use self::{
     topology::{Topology, short},
 };
 pub(super) use self::{graveyard::Exhumed, shelf::Tag};
-use super::{BYTES, Delivery, Depth, Message, Settlement, Topic};
+use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Message, Settlement, Topic};
 use crate::{
     error::{Error, Result},
     infra::{
@@ -49,9 +49,6 @@ const RUNGS: [Duration; 7] = [
     Duration::from_mins(32),
     Duration::from_hours(2),
 ];
-/// How often a message may be in the hands of a consumer that is cut off, before it is suspected; and as often again alone,
-/// before it is a dead letter. Deployments cut off consumers too, hence not two or three.
-const DELIVERY_LIMIT: u32 = 20;
 /// How often a consumer looks whether it has more than its share.
 const REBALANCE: Duration = Duration::from_secs(20);
 
