@@ -13,7 +13,8 @@ use entities::queue_message as message;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    Statement, sea_query::Expr,
+    Statement,
+    sea_query::Expr,
 };
 use tracing::warn;
 use uuid::Uuid;

@@ -193,7 +193,7 @@ async fn partitions_of_a_former_configuration_are_emptied() {
 #[tokio::test]
 async fn a_broker_that_is_away_is_told_without_its_password() {
     let url = "amqp://user:secret@127.0.0.1:1/%2f".to_owned();
-    let error = Broker::connect(&BrokerSettings { url, ..BrokerSettings::default() }).await.unwrap_err();
+    let error = Broker::open(&BrokerSettings { url, ..BrokerSettings::default() }).unwrap().check().await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { service: "broker", .. }), "{error:?}");
     let text = error.chain();
     assert!(text.contains("amqp://127.0.0.1:1") && !text.contains("secret"), "{text}");

@@ -89,7 +89,8 @@ async fn take(
     let backend = tx.get_database_backend();
     let chosen = fitting(&tx.query_all(found.as_query()).await?)?;
     let (list, chosen) = bind_list(backend, &chosen);
-    let sql = format!("UPDATE queue_message SET lease_owner = $2, leased_until = $3 WHERE id {list} RETURNING id, body");
+    let sql =
+        format!("UPDATE queue_message SET lease_owner = $2, leased_until = $3 WHERE id {list} RETURNING id, body");
     let values = [chosen, owner.into(), (now + topic.lease()).into()];
     let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     let letters = rows.iter().map(|row| Ok((row.try_get("", "id")?, row.try_get("", "body")?)));
