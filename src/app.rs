@@ -85,13 +85,13 @@ impl App {
         })
     }
 
-    /// The queues: in the broker where the configuration names one, which is connected to at the first call, else in the
-    /// database.
+    /// The queues: in the broker where the configuration names one, else in the database. The broker is connected to when
+    /// it is needed first, and may be away until then.
     pub async fn queues(&self) -> Result<&Queues> {
-        self.queues.get_or_try_init(|| self.open_queues()).await
+        self.queues.get_or_try_init(async || self.open_queues()).await
     }
 
-    async fn open_queues(&self) -> Result<Queues> {
+    fn open_queues(&self) -> Result<Queues> {
         let queue = &self.config.queue;
         let broker = match &queue.url {
             None => None,
@@ -99,7 +99,7 @@ impl App {
                 let (url, prefix) = (url.clone(), queue.prefix.clone());
                 let (partitions, prefetch) = (queue.partitions, queue.prefetch);
                 let settings = BrokerSettings { url, prefix, partitions, prefetch, ..BrokerSettings::default() };
-                Some(Broker::connect(&settings).await?)
+                Some(Broker::open(&settings)?)
             }
         };
         let open = |topic| match &broker {

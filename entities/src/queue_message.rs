@@ -27,6 +27,8 @@ pub struct Model {
     pub enqueued_at: DateTimeUtc,
     /// What its publisher was doing, as a W3C traceparent; null where nobody traces.
     pub cause: Option<String>,
+    /// Leases that ended with nothing said about it, the last one not counted before it is taken again.
+    pub losses: i32,
 }
 
 /// Joins are made by batched look-ups, so none is declared.

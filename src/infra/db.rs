@@ -1,16 +1,17 @@
 //! The database: one handle over SQLite and PostgreSQL, and the only place where a transaction begins.
 //!
-//! Reads go to [`Db::read`]; everything that writes goes through [`Db::transact`]. On SQLite there is one writing
+//! Reads go to [`Db::read`], which fails soon when the server is away; everything that writes goes through [`Db::transact`]. On SQLite there is one writing
 //! connection (`BEGIN IMMEDIATE`, so that no upgrade of a lock can fail half-way) beside many readers; on PostgreSQL both
 //! are one pool at READ COMMITTED, and what must not interleave takes [`lock`]s.
 
 mod connect;
 mod insert;
 mod probe;
+mod reader;
 mod rows;
+mod tables;
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use migration::{Migrator, MigratorTrait};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
     SqlxError, Statement, TransactionOptions, TransactionTrait,
@@ -31,6 +31,7 @@ use self::{
 };
 pub use self::{
     insert::{insert, insert_returning},
+    reader::Reader,
     rows::{among, bind_list, bind_pairs, pieces},
 };
 use crate::{
@@ -68,7 +69,7 @@ pub struct DbSettings {
 /// Handle to the database; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
-    reader: DatabaseConnection,
+    reader: Reader,
     writer: DatabaseConnection,
     probe: Probe,
     circuit: Circuit,
@@ -88,6 +89,7 @@ impl Db {
         let writer = open(settings, writers, &statements).await?;
         let reader = if sqlite { open(settings, readers, &statements).await? } else { writer.clone() };
         let probe = Probe::new(settings.clone());
+        let reader = Reader::new(reader, probe.clone());
         let asked = probe.clone();
         // The probe's own connection: those of the pool may all be dead, and each would be found so one by one.
         let circuit = Circuit::looking(Dependency::Database, POLICY, move || {
@@ -103,8 +105,13 @@ impl Db {
     }
 
     /// For reading. Several statements on it do not see one snapshot.
-    pub fn read(&self) -> &DatabaseConnection {
+    pub fn read(&self) -> &Reader {
         &self.reader
+    }
+
+    /// The connections that [`Db::read`] uses, for who wants a snapshot and has the time to wait for it.
+    pub fn pool(&self) -> &DatabaseConnection {
+        self.reader.pool()
     }
 
     /// Runs `work` in one transaction, and again from the start when the database had to break it off in favour of
@@ -167,46 +174,10 @@ impl Db {
         }
     }
 
-    /// Brings the schema up to date, as a whole or not at all. Any number of processes may call it at once: the lock, or
-    /// SQLite's single writer, lets them look one after the other, and ends with the transaction even when one is killed.
-    pub async fn migrate(&self) -> Result<()> {
-        let tx = self.begin().await?;
-        if self.backend() == DbBackend::Postgres {
-            // Building an index may take its time, and so may waiting for whoever does.
-            tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
-        }
-        lock(&tx, &["migrate"]).await?;
-        Migrator::up(&tx, None).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Succeeds when the schema is up to date; changes nothing.
-    ///
-    /// Errors: [`Error::Unavailable`] that says what to do.
-    pub async fn check_tables(&self) -> Result<()> {
-        let known = match self.backend() {
-            DbBackend::Postgres => "SELECT CAST(1 AS bigint) AS one WHERE to_regclass('seaql_migrations') IS NOT NULL",
-            _ => "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'",
-        };
-        let ask = |sql: &str| Statement::from_string(self.backend(), sql);
-        let mut applied = BTreeSet::new();
-        if self.reader.query_one_raw(ask(known)).await?.is_some() {
-            for row in self.reader.query_all_raw(ask("SELECT version FROM seaql_migrations")).await? {
-                applied.insert(row.try_get::<String>("", "version")?);
-            }
-        }
-        // Those of a newer program do no harm: they only add.
-        let missing = Migrator::migrations().iter().filter(|step| !applied.contains(step.name())).count();
-        if missing == 0 {
-            return Ok(());
-        }
-        let source = anyhow::anyhow!("{missing} migrations of its tables are missing; run `openmeet-gateway migrate`");
-        Err(Error::Unavailable { service: "database", source })
-    }
-
     async fn begin(&self) -> Result<DatabaseTransaction> {
         let sqlite_transaction_mode = (self.backend() == DbBackend::Sqlite).then_some(SqliteTransactionMode::Immediate);
-        Ok(self.writer.begin_with_options(TransactionOptions { sqlite_transaction_mode, ..Default::default() }).await?)
+        let options = TransactionOptions { sqlite_transaction_mode, ..Default::default() };
+        Ok(self.probe.watch(self.backend(), self.writer.begin_with_options(options)).await?)
     }
 
     /// Whether transactions are let through, for loops that wait until they are.
@@ -224,7 +195,7 @@ impl Db {
     /// along.
     pub async fn close(&self) {
         self.probe.close().await;
-        for pool in [&self.reader, &self.writer] {
+        for pool in [self.pool(), &self.writer] {
             // Whoever closes has no use for the connections any more, whatever they say.
             if let Err(error) = pool.close_by_ref().await {
                 debug!(%error, "the database was not closed");
@@ -255,22 +226,30 @@ impl From<DbErr> for Error {
     /// A lost connection and what passes by itself mean that the database is away; everything else, such as a statement
     /// that it refuses, is a mistake of ours.
     fn from(error: DbErr) -> Self {
-        let is_away = match &error {
-            DbErr::ConnectionAcquire(_) => true,
-            DbErr::Conn(RuntimeErr::SqlxError(cause))
-            | DbErr::Exec(RuntimeErr::SqlxError(cause))
-            | DbErr::Query(RuntimeErr::SqlxError(cause)) => match &**cause {
-                SqlxError::Database(refusal) => refusal.code().is_some_and(|code| is_transient(&code)),
-                SqlxError::Io(_)
-                | SqlxError::Tls(_)
-                | SqlxError::PoolTimedOut
-                | SqlxError::PoolClosed
-                | SqlxError::WorkerCrashed => true,
-                _ => false,
-            },
+        if is_away(&error) {
+            Self::Unavailable { service: "database", source: error.into() }
+        } else {
+            Self::Bug(error.into())
+        }
+    }
+}
+
+fn is_away(error: &DbErr) -> bool {
+    match error {
+        // The latter is what we say ourselves of a server that gives no answer.
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::Internal(_)) => true,
+        DbErr::Conn(RuntimeErr::SqlxError(cause))
+        | DbErr::Exec(RuntimeErr::SqlxError(cause))
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) => match &**cause {
+            SqlxError::Database(refusal) => refusal.code().is_some_and(|code| is_transient(&code)),
+            SqlxError::Io(_)
+            | SqlxError::Tls(_)
+            | SqlxError::PoolTimedOut
+            | SqlxError::PoolClosed
+            | SqlxError::WorkerCrashed => true,
             _ => false,
-        };
-        if is_away { Self::Unavailable { service: "database", source: error.into() } } else { Self::Bug(error.into()) }
+        },
+        _ => false,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use super::Queues;
+use super::{Queues, tell_leader};
 use crate::{
     app::App,
     domain::{
@@ -52,6 +52,7 @@ pub(super) async fn run(
         Some(Err(_)) => warn!("no stream has answered so far; the repositories are read all the same"),
         Some(Ok(())) => {}
     }
+    tell_leader("backfill", false);
     let mut failures = 0;
     let mut gap_at = None;
     loop {
@@ -102,7 +103,10 @@ async fn attempt(app: &App, queues: &Queues, relay: &Url, gap_at: Option<DateTim
         }
         Ok(true)
     };
-    lock.during(work).await.unwrap_or(Ok(false))
+    tell_leader("backfill", true);
+    let outcome = lock.during(work).await;
+    tell_leader("backfill", false);
+    outcome.unwrap_or(Ok(false))
 }
 
 async fn is_done(app: &App, mark: &str, gap_at: Option<DateTime<Utc>>) -> Result<bool> {

@@ -9,6 +9,8 @@ mod sweep;
 
 use std::{str::FromStr, time::Duration};
 
+use metrics::gauge;
+
 use crate::{
     app::App,
     error::Error,
@@ -53,6 +55,11 @@ impl FromStr for Role {
         let named = Self::ALL.into_iter().find(|role| role.as_str() == text.trim());
         named.ok_or_else(|| Error::invalid("roles", "ROLE_UNKNOWN", "a role is one of api, firehose, process, sweep"))
     }
+}
+
+/// Tells whether this process is the one that does what only one may.
+fn tell_leader(work: &'static str, leads: bool) {
+    gauge!("gateway_leader", "work" => work).set(if leads { 1.0 } else { 0.0 });
 }
 
 /// What somebody needs who publishes or processes.

@@ -66,7 +66,7 @@ pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) ->
     let listener = listen::bind(&app.config.http).await?;
     let mut tasks = JoinSet::new();
     let is_api = roles.contains(&Role::Api);
-    // Who only serves starts without the broker too.
+    // Who only serves needs no queue, but for dead letters that are tried again: it opens them then.
     let others: Vec<Role> = roles.iter().copied().filter(|role| *role != Role::Api).collect();
     let queues = if others.is_empty() { None } else { Some(app.queues().await?.clone()) };
     let probes = Probes {

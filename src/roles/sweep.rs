@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
-use super::{MEASURE, Queues, needs};
+use super::{MEASURE, Queues, needs, tell_leader};
 use crate::{
     app::App,
     domain::{
@@ -46,6 +46,7 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
 /// Does what one process does for all, for as long as it is this one.
 async fn lead(app: &App, queues: &Queues, shutdown: &CancellationToken) {
     let recovery = |what| Recovery::new(what, [app.db.circuit().clone()]);
+    tell_leader("sweep", false);
     let mut choice = Recovery::new("choose who leads the sweeps", app.kv.circuit().cloned());
     while !shutdown.is_cancelled() {
         let lock = match app.kv.lock("sweep", TERM).await {
@@ -69,7 +70,9 @@ async fn lead(app: &App, queues: &Queues, shutdown: &CancellationToken) {
                     repeat(shutdown, recovery("delete what has expired"), || expire(app)),
                 );
             };
+            tell_leader("sweep", true);
             lock.during(Box::pin(sweeps)).await;
+            tell_leader("sweep", false);
         }
         let _ = shutdown.run_until_cancelled(tokio::time::sleep(TERM / 3)).await;
     }

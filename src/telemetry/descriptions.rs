@@ -95,11 +95,9 @@ const GAUGES: &[(&str, &str)] = &[
         "Whether one of our servers is asked: 0 yes (closed), 1 by one that tries (half-open), 2 no (open)",
     ),
     ("gateway_http_connections", "Open HTTP connections, WebSockets left out"),
+    ("gateway_leader", "Whether this process is the one that does a work that only one may: 1 or 0; sweep or backfill"),
     ("gateway_parked_messages", "Messages that were put aside and wait for a person"),
-    (
-        "gateway_queue_dead_letters",
-        "Messages of a broker that nobody could process and that are not in the failure list yet",
-    ),
+    ("gateway_queue_dead_letters", "Messages that nobody could process and that are not in the failure list yet"),
     ("gateway_queue_messages", "Messages in a queue that are not done"),
     ("gateway_queue_oldest_seconds", "Age of the oldest message in a queue that is not done"),
     ("gateway_ready", "Whether a server that is needed, or would be of use, can be reached: 1 or 0"),

@@ -130,7 +130,7 @@ async fn a_process_whose_connections_are_all_busy_is_ready() {
         let app = TestApp::open(database).await.app;
         let mut busy = Vec::new();
         for _ in 0..app.config.database.max_connections {
-            busy.push(app.db.read().begin().await.unwrap());
+            busy.push(app.db.pool().begin().await.unwrap());
         }
         let asked = Instant::now();
         let (status, body) = readiness(&health(&app)).await;

@@ -8,7 +8,7 @@
 
 mod fleet;
 mod report;
-mod servers;
+pub(crate) mod servers;
 mod source;
 mod subscriber;
 
@@ -196,7 +196,7 @@ impl World {
             tokio::time::sleep(LOOK * 4).await;
             // One snapshot, as long as somebody writes.
             let options = (Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly));
-            let snapshot = db.read().begin_with_config(options.0, options.1).await.unwrap();
+            let snapshot = db.pool().begin_with_config(options.0, options.1).await.unwrap();
             differences = self.expected.differences(&State::stored(&snapshot).await);
             snapshot.commit().await.unwrap();
         }

@@ -14,7 +14,11 @@ use sea_orm::{
     Iterable, Statement,
 };
 
-use crate::support::database::{TestDb, on_each_database};
+use crate::support::{
+    database::{TestDb, on_each_database},
+    devnet::HTTP,
+    process::{Program, kill},
+};
 
 /// Whether a column may be empty, and what it holds.
 type Column = (bool, &'static str);
@@ -48,18 +52,18 @@ macro_rules! every_entity {
 async fn up_down_and_up_again_leaves_the_same_tables() {
     on_each_database(async |test| {
         let db = test.connect_again().await;
-        let first = catalogue(db.read()).await;
+        let first = catalogue(db.pool()).await;
         assert!(!first.is_empty());
         // Back and forth step by step, so that no migration leans on a later one.
         for steps in 1..=u32::try_from(Migrator::migrations().len()).unwrap() {
-            Migrator::down(db.read(), Some(steps)).await.unwrap();
-            Migrator::up(db.read(), None).await.unwrap();
-            assert_eq!(catalogue(db.read()).await, first, "after {steps} steps back");
+            Migrator::down(db.pool(), Some(steps)).await.unwrap();
+            Migrator::up(db.pool(), None).await.unwrap();
+            assert_eq!(catalogue(db.pool()).await, first, "after {steps} steps back");
         }
-        Migrator::down(db.read(), None).await.unwrap();
-        assert_eq!(catalogue(db.read()).await, Vec::<String>::new());
+        Migrator::down(db.pool(), None).await.unwrap();
+        assert_eq!(catalogue(db.pool()).await, Vec::<String>::new());
         db.migrate().await.unwrap();
-        assert_eq!(catalogue(db.read()).await, first);
+        assert_eq!(catalogue(db.pool()).await, first);
         select_all(test).await;
         assert_eq!(tenant::Entity::find().all(db.read()).await.unwrap().len(), 1);
     })
@@ -69,19 +73,49 @@ async fn up_down_and_up_again_leaves_the_same_tables() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_replicas_start_at_once_on_an_empty_database() {
     on_each_database(async |test| {
-        let expected = catalogue(test.db.read()).await;
-        Migrator::down(test.db.read(), None).await.unwrap();
+        let expected = catalogue(test.db.pool()).await;
+        Migrator::down(test.db.pool(), None).await.unwrap();
         test.db.read().execute_unprepared("DROP TABLE seaql_migrations").await.unwrap();
         let replicas = join_all((0..8).map(|_| test.connect_again())).await;
         for outcome in join_all(replicas.iter().map(Db::migrate)).await {
             outcome.unwrap();
         }
-        assert_eq!(catalogue(test.db.read()).await, expected);
+        assert_eq!(catalogue(test.db.pool()).await, expected);
         let sql = Statement::from_string(test.db.backend(), "SELECT count(*) FROM seaql_migrations");
         let row = test.db.read().query_one_raw(sql).await.unwrap().unwrap();
         assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), i64::try_from(Migrator::migrations().len()).unwrap());
         for replica in replicas {
             replica.close().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_starts_on_tables_of_a_newer_one_and_on_none_that_lack_something() {
+    on_each_database(async |test| {
+        let db = &test.db;
+        let run = async |sql: String| db.pool().execute_unprepared(&sql).await.unwrap();
+        run("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_of_times_to_come', 0)"
+            .to_owned())
+        .await;
+        let expected = catalogue(db.pool()).await;
+        db.migrate().await.unwrap();
+        db.check_tables().await.unwrap();
+        assert_eq!(catalogue(db.pool()).await, expected);
+        // The whole program, either way.
+        for migrates in ["true", "false"] {
+            let program = Program::over(&test.url).with("GATEWAY_DATABASE__MIGRATE", migrates);
+            let (child, address) = program.serve("api,process").await;
+            let ready = HTTP.get(format!("http://{address}/health/ready")).send().await.unwrap();
+            assert_eq!(ready.status(), 200);
+            assert!(kill(child).await, "it ended by itself");
+        }
+        let last = Migrator::migrations().last().unwrap().name().to_owned();
+        run(format!("DELETE FROM seaql_migrations WHERE version = '{last}'")).await;
+        for outcome in [db.migrate().await, db.check_tables().await] {
+            let told = outcome.unwrap_err().chain();
+            assert!(told.contains("1 migrations"), "{told}");
         }
     })
     .await;
@@ -97,7 +131,7 @@ async fn select_all(test: &TestDb) {
 #[tokio::test]
 async fn entities_and_tables_agree() {
     on_each_database(async |test| {
-        let mut tables = tables(test.db.read()).await;
+        let mut tables = tables(test.db.pool()).await;
         macro_rules! compare {
             ($($entity:ident),+) => { $({
                 let name = $entity::Entity.table_name();

@@ -14,14 +14,19 @@ use axum::{
     http::{Request, StatusCode},
 };
 use chrono::TimeDelta;
-use entities::identity;
+use entities::{identity, source_record};
+use futures_util::future::join_all;
 use gateway::{
     api::http::{Probes, probes},
     app::App,
     config,
-    domain::account,
+    domain::{account, tenant::Tenant},
     error::Error,
-    infra::{clock::Clock, queue::Broker, resilience::Recovery},
+    infra::{
+        clock::Clock,
+        queue::{Broker, BrokerSettings, Message, Queue, Topic},
+        resilience::Recovery,
+    },
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sea_orm::EntityTrait;
@@ -34,8 +39,10 @@ use crate::{
     queue::broker::{self, TestBroker},
     support::{
         database::{TestDb, on_each_database, postgres, sqlite},
+        devnet::HTTP,
+        process::{Program, kill},
         proxy::Proxy,
-        records::did,
+        records::{EVENT, commit, did, tid},
     },
 };
 
@@ -156,6 +163,82 @@ async fn without_the_broker_only_those_are_ready_who_do_not_need_it() {
     assert!(until(&needs, "ok").await < SOON);
     drop(broker);
     own.discard().await;
+    test.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_start_without_the_broker_and_go_on_when_it_comes() {
+    let test = sqlite().await;
+    let proxy = Proxy::before(&broker::url()).await;
+    let mut own = TestBroker::new(proxy.url()).await;
+    // What the program itself declares.
+    let prefix = own.settings.prefix;
+    own.settings = BrokerSettings { url: broker::url(), prefix, partitions: 2, ..BrokerSettings::default() };
+    let program = Program::over(&test.url)
+        .with("AMQP_URL", &proxy.url())
+        .with("GATEWAY_QUEUE__PREFIX", &own.settings.prefix)
+        .with("GATEWAY_QUEUE__PARTITIONS", "2");
+    let address = proxy.address;
+    drop(proxy);
+    let (child, http) = program.serve("firehose,process,sweep").await;
+    let begun = Instant::now();
+    let (status, body) = loop {
+        let answer = HTTP.get(format!("http://{http}/health/ready")).send().await.unwrap();
+        let (status, body) = (answer.status(), answer.json::<Value>().await.unwrap());
+        if body["dependencies"]["database"] == "ok" {
+            break (status, body);
+        }
+        assert!(begun.elapsed() < PATIENCE, "{body}");
+    };
+    assert_eq!(status, 503);
+    assert_eq!(body, json!({ "status": "down", "dependencies": { "database": "ok", "broker": "down" } }));
+
+    let back = Instant::now();
+    let _proxy = Proxy::at(address, &broker::url()).await;
+    let body = commit(&did(1, 1), 1_790_000_000_000_000, &tid(1_790_000_000_000_000, 1), EVENT, "one", None);
+    let queue = Queue::rabbit(&own.connect().await, Clock::system(), Topic::Records);
+    queue.publish(vec![Message { key: did(1, 1), body }]).await.unwrap();
+    while source_record::Entity::find().one(test.db.read()).await.unwrap().is_none() {
+        assert!(back.elapsed() < SOON, "it does not go on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What was found a moment ago is told again.
+    while HTTP.get(format!("http://{http}/health/ready")).send().await.unwrap().status() != 200 {
+        assert!(back.elapsed() < SOON, "it is not ready");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(kill(child).await, "it ended by itself");
+    drop(queue);
+    own.discard().await;
+    test.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_do_not_wait_for_a_database_that_is_away() {
+    let Some(test) = postgres().await else { return };
+    let proxy = Proxy::before(&test.url).await;
+    let (address, app) = (proxy.address, open(&test, &proxy.url(), "").await);
+    let read = async || Tenant::default(app.db.read()).await;
+    read().await.unwrap();
+    drop(proxy);
+    // Connections that are cut, then one that cannot be made; some fail before the others need not try any more.
+    let begun = Instant::now();
+    for outcome in join_all((0..100).map(|_| read())).await {
+        assert!(matches!(outcome, Err(Error::Unavailable { service: "database", .. })), "{outcome:?}");
+    }
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    // Nobody waits for long, and only now and then somebody who tries does at all.
+    for _ in 0..100 {
+        let begun = Instant::now();
+        assert!(read().await.is_err());
+        assert!(begun.elapsed() < SOON / 2, "somebody waited for {:?}", begun.elapsed());
+    }
+    let _proxy = Proxy::at(address, &test.url).await;
+    let back = Instant::now();
+    while let Err(error) = read().await {
+        assert!(back.elapsed() < SOON, "{}", error.chain());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     test.discard().await;
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 mod dead;
 mod place;
+mod poison;
 mod rabbit;
 
 use std::{

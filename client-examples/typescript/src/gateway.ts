@@ -31,7 +31,7 @@ export class Failure extends Error {
 /** Codes of errors that are nobody's fault. */
 const PASSING = ["INTERNAL", "RATE_LIMITED", "SERVICE_UNAVAILABLE", "TIMEOUT", "UPSTREAM_UNAVAILABLE"];
 /** Close codes that say that this program, not the moment, is at fault: trying again changes nothing. */
-const OUR_FAULT = [4400, 4401, 4403, 4406, 4409, 4429];
+const OUR_FAULT = [4400, 4401, 4403, 4404, 4406, 4409, 4429];
 /** Milliseconds between signs of life on a quiet socket, and to wait for an answer to anything. */
 const [KEEP_ALIVE, PATIENCE] = [10_000, 5_000];
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_graphql::Data;
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     sync::Semaphore,
@@ -49,9 +49,8 @@ impl Callers {
         let Some(shown) = shown(info) else { return Ok(Actor::Anonymous) };
         let busy = |_| Refusal::new(Code::Unavailable, "too many keys are being looked up; try again");
         let place = timeout(PATIENCE, self.places.acquire()).await.map_err(busy)?;
-        // Whether there is such a tenant was asked at the door.
-        let named = info.headers.get(tenant::HEADER).map(|name| name.to_str().unwrap_or_default());
-        let actor = actor::identify(&self.app, Some(shown), named).await.map_err(|error| refusal(&error));
+        // Whether there is such a tenant was asked at the door, or is asked when the socket is opened.
+        let actor = actor::identify(&self.app, Some(shown), named(info)).await.map_err(|error| refusal(&error));
         drop(place);
         actor
     }
@@ -81,8 +80,17 @@ impl Attach for Callers {
         .boxed()
     }
 
-    fn admits<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
-        async move { self.identify(info).await.map(drop) }.boxed()
+    fn admits<'a>(&'a self, info: &'a mut RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
+        async move {
+            // The door has looked at the header only.
+            if let Some(name) = said(info, tenant::HEADER.as_str()) {
+                let found = Tenant::by_slug(self.app.db.read(), name).await.map_err(|error| refusal(&error))?;
+                let tenant = found.ok_or_else(tenant::unknown)?;
+                info.extensions.insert(tenant);
+            }
+            self.identify(info).await.map(drop)
+        }
+        .boxed()
     }
 
     fn expires(&self, info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
@@ -103,11 +111,24 @@ impl Attach for Callers {
 
 /// `authorization` in the payload of `connection_init`, which is all that a browser can send, else the header.
 fn shown(info: &RequestInfo) -> Option<&str> {
+    said(info, header::AUTHORIZATION.as_str()).or_else(|| headed(info, &header::AUTHORIZATION))
+}
+
+/// The name of the tenant that is meant, from the same places.
+fn named(info: &RequestInfo) -> Option<&str> {
+    said(info, tenant::HEADER.as_str()).or_else(|| headed(info, &tenant::HEADER))
+}
+
+/// What the payload of `connection_init` says under a name. What is no text opens nothing and names nobody.
+fn said<'a>(info: &'a RequestInfo, name: &str) -> Option<&'a str> {
     let mut said = info.init.iter().flatten();
-    let said = said.find(|(name, value)| name.eq_ignore_ascii_case("authorization") && !value.is_null());
-    // What is no text opens nothing, and neither does what is no plain text.
-    let said = said.map(|(_, value)| value.as_str().unwrap_or_default());
-    said.or_else(|| Some(info.headers.get(header::AUTHORIZATION)?.to_str().unwrap_or_default()))
+    let said = said.find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null());
+    said.map(|(_, value)| value.as_str().unwrap_or_default())
+}
+
+/// The same of a header.
+fn headed<'a>(info: &'a RequestInfo, name: &HeaderName) -> Option<&'a str> {
+    info.headers.get(name).map(|value| value.to_str().unwrap_or_default())
 }
 
 fn refusal(error: &Error) -> Refusal {

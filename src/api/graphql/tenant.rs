@@ -1,4 +1,5 @@
-//! The tenant that a request means: the one that `x-tenant-id` names, else the default one.
+//! The tenant that a request means: the one that `x-tenant-id` names, else the default one. On a socket it may stand in the
+//! payload of `connection_init` instead, since browsers send no headers of their own there; what stands there counts.
 
 use axum::{
     extract::{Request, State},
@@ -17,6 +18,11 @@ use crate::{
 /// The header, as the integration API has it.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-tenant-id");
 
+/// What is said when there is no such tenant.
+pub(super) fn unknown() -> Refusal {
+    Refusal::new(Code::NotFound, "there is no tenant of the name in x-tenant-id")
+}
+
 /// Looks the tenant up, and leaves it in the request's extensions; one that does not exist is refused, and so is a name that
 /// is no text, which must not be taken for none.
 pub(super) async fn choose(State(app): State<App>, mut request: Request, next: Next) -> Response {
@@ -30,10 +36,7 @@ pub(super) async fn choose(State(app): State<App>, mut request: Request, next: N
             request.extensions_mut().insert(tenant);
             next.run(request).await
         }
-        Ok(None) => {
-            let refusal = Refusal::new(Code::NotFound, "there is no tenant of the name in x-tenant-id");
-            transport::refuse(StatusCode::NOT_FOUND, refusal)
-        }
+        Ok(None) => transport::refuse(StatusCode::NOT_FOUND, unknown()),
         Err(error) => {
             tracing::warn!(error = error.chain(), "a tenant could not be looked up");
             let is_away = matches!(error, Error::Unavailable { .. });

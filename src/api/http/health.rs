@@ -1,7 +1,8 @@
 //! Health, for whoever decides to restart the process or to send it requests.
 //!
 //! A process needs its database. It needs the broker if it reads streams or processes messages and nothing else: with the role
-//! `api` beside them, it goes on answering without. Nobody needs Redis. What is away without being needed makes the process
+//! `api` beside them, it goes on answering without, and with `api` alone it does not look at the broker: what it is brought goes
+//! through the pipeline at once, and only a dead letter that is tried again goes into a queue. Nobody needs Redis. What is away without being needed makes the process
 //! *degraded*: it stays ready.
 
 use std::{sync::Arc, time::Duration};

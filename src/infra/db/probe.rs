@@ -3,15 +3,16 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     DbSettings, READER_CACHE,
@@ -20,6 +21,11 @@ use super::{
 use crate::error::{Error, Result};
 
 const PURPOSE: Purpose = Purpose { size: 1, cache: READER_CACHE, patience: Duration::from_millis(500) };
+
+/// How long an answer is waited for before it is asked whether the server is there at all.
+const SLOW: Duration = Duration::from_secs(1);
+/// What the answer to that may take.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The connection, opened when it is needed first. Asked by one at a time.
 #[derive(Clone)]
@@ -34,6 +40,44 @@ impl Probe {
     }
 
     pub(super) async fn ask(&self) -> Result<()> {
+        if self.is_writable().await? {
+            return Ok(());
+        }
+        Err(Error::Unavailable { service: "database", source: anyhow::anyhow!("it can be read but not written") })
+    }
+
+    /// Waits for an answer that was asked for on another connection, and gives up when it does not come because the server
+    /// is away. A statement may take its time, and so may waiting for a connection that others use.
+    pub(super) async fn watch<T>(
+        &self,
+        backend: DbBackend,
+        answer: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, DbErr> {
+        if backend != DbBackend::Postgres {
+            // A file is no server that could be away.
+            return answer.await;
+        }
+        let mut answer = pin!(answer);
+        loop {
+            if let Ok(outcome) = timeout(SLOW, &mut answer).await {
+                return outcome;
+            }
+            let looked = tokio::select! {
+                biased;
+                outcome = &mut answer => return outcome,
+                looked = timeout(ANSWER, self.is_writable()) => looked,
+            };
+            let trouble = match looked {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => error.chain(),
+                Err(_) => "it does not answer".to_owned(),
+            };
+            return Err(DbErr::Conn(RuntimeErr::Internal(trouble)));
+        }
+    }
+
+    /// Whether it can be written, if it answers.
+    async fn is_writable(&self) -> Result<bool> {
         let mut kept = self.connection.lock().await;
         // Taken out: one that failed, or on which somebody did not wait for the answer, is not asked again.
         let connection = match kept.take() {
@@ -45,10 +89,7 @@ impl Probe {
             _ => sqlite_writes(&connection).await?,
         };
         *kept = Some(connection);
-        if is_writable {
-            return Ok(());
-        }
-        Err(Error::Unavailable { service: "database", source: anyhow::anyhow!("it can be read but not written") })
+        Ok(is_writable)
     }
 
     pub(super) async fn close(&self) {
@@ -95,7 +136,7 @@ const SQLITE_READONLY: u32 = 8;
 /// SQLite's primary result code.
 fn code(error: &DbErr) -> Option<u32> {
     let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else { return None };
-    let sea_orm::RuntimeErr::SqlxError(cause) = cause else { return None };
+    let RuntimeErr::SqlxError(cause) = cause else { return None };
     let extended: u32 = cause.as_database_error()?.code()?.parse().ok()?;
     Some(extended & 0xff)
 }

@@ -9,7 +9,9 @@
 //!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, and one that
 //!   was published before the number of partitions changed. (The reader decides by the repository's revision, not by the
 //!   order of arrival: order spares it work, nothing more.)
-//! - a consumer that dies gives its messages back.
+//! - a consumer that dies gives its messages back;
+//! - a message that its consumers die of does not come back for ever: beyond [`DELIVERY_LIMIT`] it is handed out alone, and
+//!   beyond as much again it is a [`DeadLetter`].
 
 mod embedded;
 mod rabbit;
@@ -33,6 +35,10 @@ const BYTES: usize = 4 << 20;
 /// How long a consumer may keep a message of RabbitMQ; far longer than any work takes, and shorter than the half hour after
 /// which the broker itself takes a message for lost.
 pub const HOLD: Duration = Duration::from_mins(10);
+
+/// How often a message may be in the hands of a consumer that is lost, before it is suspected; and as often again alone,
+/// before it is a dead letter. Deployments cut off consumers too, hence not two or three.
+pub const DELIVERY_LIMIT: u32 = 20;
 
 /// What a queue is for. Topics know nothing of each other: what is slow in one holds up nothing in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +130,11 @@ pub struct Depth {
     /// Age of the oldest of them. Of RabbitMQ only a handle that consumes can tell: the first message of each partition is in
     /// the hands of whoever consumes it, and the protocol shows no other.
     pub oldest: Option<Duration>,
-    /// Dead letters that nobody has [taken](Queue::dead_letters) yet. Always 0 in the embedded queue.
+    /// Dead letters that nobody has [taken](Queue::dead_letters) yet.
     pub dead: u64,
 }
 
-/// A message that the broker has given up: its consumers died of it again and again, or could not read it. The embedded
-/// queue has none.
+/// A message that the queue has given up: its consumers died of it again and again, or could not read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// What it says; what is not UTF-8 is replaced.
@@ -138,19 +143,28 @@ pub struct DeadLetter {
     pub is_ours: bool,
 }
 
-/// Dead letters that were taken. They come again, to whoever asks next, unless they are [forgotten](Self::forget).
+/// Dead letters that were taken. They come again, to whoever asks next, unless they are [forgotten](Self::forget): those of
+/// the broker when this is dropped, those of the table after the [lease](Topic::lease()).
 #[derive(Debug, Default)]
 pub struct DeadLetters {
     /// The letters, oldest first.
     pub letters: Vec<DeadLetter>,
-    held: Option<rabbit::Exhumed>,
+    held: Option<Held>,
+}
+
+/// Letters that nobody else gets.
+#[derive(Debug)]
+enum Held {
+    Table(embedded::Exhumed),
+    Broker(rabbit::Exhumed),
 }
 
 impl DeadLetters {
     /// Deletes them from the queue. After an error they may come again.
     pub async fn forget(self) -> Result<()> {
         match self.held {
-            Some(held) => held.forget().await,
+            Some(Held::Table(held)) => held.forget().await,
+            Some(Held::Broker(held)) => held.forget().await,
             None => Ok(()),
         }
     }
@@ -243,7 +257,7 @@ impl Queue {
     /// Takes up to `limit` dead letters. Whoever asks meanwhile gets others.
     pub async fn dead_letters(&self, limit: usize) -> Result<DeadLetters> {
         match &self.place {
-            Place::Table(_) => Ok(DeadLetters::default()),
+            Place::Table(table) => table.dead_letters(limit).await,
             Place::Broker(rabbit) => rabbit.dead_letters(limit).await,
         }
     }

@@ -14,7 +14,9 @@ use tower::ServiceExt;
 use super::Bench;
 use crate::support::{
     app::make_key_of,
-    database::on_each_database,
+    database::{on_each_database, sqlite},
+    graphql::GraphQl,
+    process::{Program, kill},
     records::{BEGINNING, EVENT, did, tid},
 };
 
@@ -110,4 +112,49 @@ async fn events_are_brought_to_the_tenant_that_the_request_means() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_means_the_tenant_that_it_names_when_it_introduces_itself() {
+    let database = sqlite().await;
+    let bench = Bench::open(&database).await;
+    let app = &bench.test.app;
+    tenant::create(app, "other", "Other").await.unwrap();
+    let both = make_key_of(app, &["default", "other"], &SOURCES, false).await;
+    let own = make_key_of(app, &["default"], &SOURCES, false).await;
+    let web = json!({ "name": "Theirs", "startDate": "2027-01-01T18:00:00Z", "source": { "type": "WEB", "id": "1" } });
+    let admin = make_key_of(app, &["other"], &SOURCES, true).await;
+    let told = ask(&bench, &admin, None, INGEST, json!({ "event": web })).await;
+    assert_eq!(told["data"]["ingestEvents"]["results"][0]["outcome"], "CREATED", "{told}");
+
+    let (child, address) = Program::over(&database.url).serve_api().await;
+    let api = GraphQl::new(address.parse().unwrap());
+    let with = |key: &str, tenant: &str| json!({ "Authorization": format!("Bearer {key}"), "X-Tenant-ID": tenant });
+    for (header, init, expected) in [
+        (None, json!({}), Ok(false)),
+        (None, json!({ "x-tenant-id": "other" }), Ok(true)),
+        (None, json!({ "x-tenant-id": null }), Ok(false)),
+        (Some("other"), json!({}), Ok(true)),
+        // What is said later, and where browsers can say it, counts.
+        (Some("other"), json!({ "x-tenant-id": "default" }), Ok(false)),
+        (Some("default"), json!({ "x-tenant-id": "other" }), Ok(true)),
+        (None, with(&both, "other"), Ok(true)),
+        (None, with(&both, "default"), Ok(false)),
+        (None, with(&own, "other"), Err(Some(4403))),
+        (None, with(&own, "nowhere"), Err(Some(4404))),
+        (None, json!({ "x-tenant-id": "nowhere" }), Err(Some(4404))),
+        (None, json!({ "x-tenant-id": 7 }), Err(Some(4404))),
+        (Some("nowhere"), json!({}), Err(None)),
+    ] {
+        let became = match api.greet(header, Some(init.clone())).await {
+            Ok(mut socket) => {
+                socket.start("{ events { nodes { name } } }", &json!({})).await.unwrap();
+                Ok(socket.next().await["events"]["nodes"] == json!([{ "name": "Theirs" }]))
+            }
+            Err(code) => Err(code),
+        };
+        assert_eq!(became, expected, "{header:?} {init}");
+    }
+    assert!(kill(child).await, "it ended by itself");
+    database.discard().await;
 }

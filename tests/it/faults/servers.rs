@@ -138,7 +138,7 @@ impl Servers {
 }
 
 /// A server that can be ended and started again, with what it keeps.
-pub(super) struct Server {
+pub(crate) struct Server {
     kind: Kind,
     port: u16,
     folder: PathBuf,
@@ -152,7 +152,8 @@ impl Server {
         Self { kind, port, folder, command: Box::new(command), running: None, paused: Vec::new() }
     }
 
-    fn url(&self) -> String {
+    /// For clients.
+    pub(crate) fn url(&self) -> String {
         let port = self.port;
         match self.kind {
             Kind::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
@@ -162,14 +163,14 @@ impl Server {
     }
 
     /// Starts it, and does not wait.
-    pub(super) fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         let mut command = (self.command)();
         command.current_dir(&self.folder);
         self.running = Some(Running::start(command, &self.folder.join("output"), self.kind.crash()));
     }
 
     /// Returns when it serves.
-    pub(super) async fn answering(&self) {
+    pub(crate) async fn answering(&self) {
         let begun = Instant::now();
         while !timeout(ANSWER, self.answers()).await.unwrap_or_default() {
             let output = || fs::read_to_string(self.folder.join("output")).unwrap_or_default();
@@ -207,7 +208,7 @@ impl Server {
     }
 
     /// Ends it without a warning. Nothing happens to one that does not run.
-    pub(super) async fn crash(&mut self) {
+    pub(crate) async fn crash(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.end(self.kind.crash()).await;
         }
@@ -335,6 +336,15 @@ async fn postgres(programs: &Programs, parent: &Path) -> Server {
         }
         command
     })
+}
+
+/// A Redis alone, which answers.
+pub(crate) async fn redis_alone(parent: &Path) -> Server {
+    on_path("redis-server").expect("Redis is installed");
+    let mut server = redis(parent);
+    server.spawn();
+    server.answering().await;
+    server
 }
 
 fn redis(parent: &Path) -> Server {

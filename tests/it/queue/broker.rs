@@ -34,7 +34,9 @@ impl TestBroker {
 
     /// Connections of its own, as another process would have.
     pub(crate) async fn connect(&self) -> Broker {
-        Broker::connect(&self.settings).await.expect("the broker is there and takes the topology")
+        let broker = Broker::open(&self.settings).unwrap();
+        broker.check().await.expect("the broker is there and takes the topology");
+        broker
     }
 
     /// Puts a message among the dead letters: with a key as those that consumers died of, without as nobody here would.

@@ -59,6 +59,8 @@ async fn dead_letters_are_parked_and_go_back_into_their_queue() {
         with(broker, async |broker| {
             let app = open(test, &broker.settings).await;
             let queue = app.queues().await.unwrap().of(Topic::Records);
+            // Only who needs the broker declares what is there.
+            assert_eq!(queue.depth().await.unwrap().dead, 0);
             let body = r#"{"did":"did:plc:poison","kind":"commit"}"#;
             broker.bury(Topic::Records, Some("did:plc:poison"), body.as_bytes()).await;
             broker.bury(Topic::Records, None, b"not ours \xff\0").await;

@@ -34,8 +34,13 @@ impl Place {
 
     /// The same, but later than the lease of a consumer that has died.
     pub(super) async fn open_later(&self, topic: Topic) -> Queue {
+        self.open_after(topic, 1).await
+    }
+
+    /// The same, but later than the leases of so many that have died one after the other.
+    pub(super) async fn open_after(&self, topic: Topic, deaths: i32) -> Queue {
         let (system, lease) = (Clock::system(), TimeDelta::from_std(topic.lease()).unwrap());
-        self.open_at(Clock::steered(move || system.now() + lease + lease), topic).await
+        self.open_at(Clock::steered(move || system.now() + lease * 2 * deaths), topic).await
     }
 
     async fn open_at(&self, clock: Clock, topic: Topic) -> Queue {
@@ -61,8 +66,13 @@ impl Place {
 
 /// Runs the test on each implementation in turn, and deletes what it made even when it fails.
 pub(super) async fn on_each_queue(test: impl AsyncFn(&Place)) {
+    on_each_queue_and(TestBroker::new(broker::url()).await, test).await;
+}
+
+/// The same with this broker.
+pub(super) async fn on_each_queue_and(broker: TestBroker, test: impl AsyncFn(&Place)) {
     let tables = databases().await.into_iter().map(Place::Table);
-    let broker = Place::Broker(TestBroker::new(broker::url()).await);
+    let broker = Place::Broker(broker);
     for place in tables.chain([broker]) {
         match &place {
             Place::Table(database) => println!("on the table on {:?}", database.db.backend()),

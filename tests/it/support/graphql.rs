@@ -91,15 +91,25 @@ impl GraphQl {
     }
 
     async fn open(&self, init: Option<Value>, document: &str, variables: &Value) -> Option<Subscription> {
+        let mut subscription = self.greet(None, init).await.ok()?;
+        subscription.start(document, variables).await?;
+        Some(subscription)
+    }
+
+    /// Opens a socket, perhaps with a header that names a tenant, and introduces itself. Where the gateway wants nothing of
+    /// it, the code with which it closed the socket, if there was one.
+    pub(crate) async fn greet(&self, tenant: Option<&str>, init: Option<Value>) -> Result<Subscription, Option<u16>> {
         let mut request = format!("ws://{}/graphql", self.address).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
-        let (socket, _) = connect_async(request).await.ok()?;
+        if let Some(tenant) = tenant {
+            request.headers_mut().insert("x-tenant-id", HeaderValue::from_str(tenant).unwrap());
+        }
+        let (socket, _) = connect_async(request).await.map_err(|_| None)?;
         let mut subscription = Subscription { socket, closed: None };
-        subscription.say(&json!({ "type": "connection_init", "payload": init })).await?;
-        assert_eq!(subscription.hear().await?["type"], "connection_ack");
-        let payload = json!({ "query": document, "variables": variables });
-        subscription.say(&json!({ "type": "subscribe", "id": "1", "payload": payload })).await?;
-        Some(subscription)
+        subscription.say(&json!({ "type": "connection_init", "payload": init })).await.ok_or(None)?;
+        let Some(answer) = subscription.hear().await else { return Err(subscription.closed) };
+        assert_eq!(answer["type"], "connection_ack");
+        Ok(subscription)
     }
 }
 
@@ -112,6 +122,12 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
+    /// Starts the operation.
+    pub(crate) async fn start(&mut self, document: &str, variables: &Value) -> Option<()> {
+        let payload = json!({ "query": document, "variables": variables });
+        self.say(&json!({ "type": "subscribe", "id": "1", "payload": payload })).await
+    }
+
     /// The next data; fails the test when none come.
     pub(crate) async fn next(&mut self) -> Value {
         self.next_or_end().await.expect("the subscription goes on")

@@ -79,7 +79,12 @@ impl Program {
 
     /// Starts `serve --roles api` on a free port; the process and its address.
     pub(crate) async fn serve_api(&self) -> (Child, String) {
-        let mut command = self.command(&["serve", "--roles", "api", "--listen", "127.0.0.1:0"]);
+        self.serve("api").await
+    }
+
+    /// The same with these roles.
+    pub(crate) async fn serve(&self, roles: &str) -> (Child, String) {
+        let mut command = self.command(&["serve", "--roles", roles, "--listen", "127.0.0.1:0"]);
         let mut child = command.env("GATEWAY_LOG__LEVEL", "info").stdout(Stdio::null()).spawn().unwrap();
         let address = address(child.stderr.take().unwrap()).await;
         (child, address)

@@ -74,9 +74,10 @@ pub(crate) trait Attach: Send + Sync + 'static {
     /// for each event.
     fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>>;
 
-    /// Whether a socket may be used, asked once at `connection_init`. Others are closed: with 1013 where the refusal is no
-    /// fault of theirs, else with 4403.
-    fn admits<'a>(&'a self, _info: &'a RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
+    /// Whether a socket may be used, asked once at `connection_init`; what is found out about it may be left in its
+    /// extensions. Others are closed: with 1013 where the refusal is no fault of theirs, with 4404 where what they name
+    /// is not there, else with 4403.
+    fn admits<'a>(&'a self, _info: &'a mut RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
         ready(Ok(())).boxed()
     }
 

@@ -1,4 +1,4 @@
-//! Dead letters: what consumers of a broker died of, and what they could not read. They are taken out of the broker into the
+//! Dead letters: what consumers of a queue died of, and what they could not read. They are taken out of the queue into the
 //! list, so that there is one place to look, with the same filters and the same history.
 
 use metrics::counter;

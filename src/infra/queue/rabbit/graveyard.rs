@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    infra::queue::{DeadLetter, DeadLetters},
+    infra::queue::{DeadLetter, DeadLetters, Held},
 };
 
 /// Letters in hand, with the channel that they came through; they are back in their queue when it is closed.
@@ -47,7 +47,7 @@ impl Rabbit {
             let body = String::from_utf8_lossy(&incoming.data).into_owned();
             letters.push(DeadLetter { body, is_ours: decode(&incoming).is_some() });
         }
-        Ok(DeadLetters { letters, held: Some(held) })
+        Ok(DeadLetters { letters, held: Some(Held::Broker(held)) })
     }
 }
 

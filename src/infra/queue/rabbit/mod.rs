@@ -15,7 +15,7 @@ mod shelf;
 mod topology;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -30,7 +30,7 @@ use self::{
     topology::{Topology, short},
 };
 pub(super) use self::{graveyard::Exhumed, shelf::Tag};
-use super::{BYTES, Delivery, Depth, Message, Settlement, Topic};
+use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Message, Settlement, Topic};
 use crate::{
     error::{Error, Result},
     infra::{
@@ -49,9 +49,6 @@ const RUNGS: [Duration; 7] = [
     Duration::from_mins(32),
     Duration::from_hours(2),
 ];
-/// How often a message may be in the hands of a consumer that is cut off, before it is suspected; and as often again alone,
-/// before it is a dead letter. Deployments cut off consumers too, hence not two or three.
-const DELIVERY_LIMIT: u32 = 20;
 /// How often a consumer looks whether it has more than its share.
 const REBALANCE: Duration = Duration::from_secs(20);
 
@@ -95,7 +92,7 @@ impl std::fmt::Debug for BrokerSettings {
     }
 }
 
-/// The connections to a broker: one to publish, one to consume. Cheap to clone.
+/// The connections to a broker: one to publish, one to consume, each opened when it is needed first. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Broker {
     shared: Arc<Shared>,
@@ -115,11 +112,11 @@ struct Shared {
 }
 
 impl Broker {
-    /// Connects and declares what is missing.
+    /// Asks nothing of the broker yet, which may be away: whoever needs it then is told so, and it is looked for until it
+    /// answers.
     ///
-    /// Errors: [`Error::Invalid`] for a URL that cannot be read; [`Error::Unavailable`] for a broker that cannot be reached,
-    /// does not let us in, or has queues of the same names with other arguments.
-    pub async fn connect(settings: &BrokerSettings) -> Result<Self> {
+    /// Errors: [`Error::Invalid`] for a URL that cannot be read.
+    pub fn open(settings: &BrokerSettings) -> Result<Self> {
         let uri: AMQPUri = settings.url.parse().map_err(|_| {
             Error::invalid("queue.url", "CONFIG_INVALID", "expected amqp://USER:PASSWORD@HOST/VHOST or amqps://…")
         })?;
@@ -129,9 +126,13 @@ impl Broker {
             rungs: settings.rungs.clone(),
             delivery_limit: settings.delivery_limit,
         });
-        let circuit = Circuit::new(Dependency::Broker, link::POLICY);
-        let publishing = Arc::new(Link::new(uri.clone(), "publishing", Arc::clone(&topology), circuit.clone()));
-        publishing.channel().await?;
+        let publishing = Arc::new_cyclic(|me: &Weak<Link>| {
+            let me = me.clone();
+            let look = move || Box::pin(link::come_back(me.clone())) as _;
+            let circuit = Circuit::looking(Dependency::Broker, link::POLICY, look);
+            Link::new(uri.clone(), "publishing", Arc::clone(&topology), circuit)
+        });
+        let circuit = publishing.circuit().clone();
         let shared = Shared {
             consuming: Link::new(uri, "consuming", Arc::clone(&topology), circuit.clone()),
             circuit,
@@ -149,7 +150,10 @@ impl Broker {
         &self.shared.circuit
     }
 
-    /// Succeeds when the broker answers.
+    /// Succeeds when the broker answers, and has all that is to be there.
+    ///
+    /// Errors: [`Error::Unavailable`] for one that cannot be reached, does not let us in, or has queues of the same names with
+    /// other arguments.
     pub async fn check(&self) -> Result<()> {
         let channel = self.shared.publishing.channel().await?;
         // The broker answers to this too.

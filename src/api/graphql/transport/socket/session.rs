@@ -180,9 +180,9 @@ impl<E: Executor> Session<E> {
         if self.admitted.is_some() {
             return Err(End::Close(4429, "Too many initialisation requests"));
         }
-        let info = RequestInfo { init: payload, ..self.info.clone() };
+        let mut info = RequestInfo { init: payload, ..self.info.clone() };
         let inner = &self.endpoint.inner;
-        let admits = AssertUnwindSafe(async { inner.attach.admits(&info).await }).catch_unwind();
+        let admits = AssertUnwindSafe(async { inner.attach.admits(&mut info).await }).catch_unwind();
         match timeout(inner.settings.init_timeout, admits).await {
             Ok(Ok(Ok(()))) => {
                 if let Some(expires) = inner.attach.expires(&info) {
@@ -199,6 +199,7 @@ impl<E: Executor> Session<E> {
                 Err(End::Close(close_code::AGAIN, "Try Again Later"))
             }
             Ok(Ok(Err(Refusal { code: Code::Internal, .. }))) => Err(End::Close(4500, "Internal server error")),
+            Ok(Ok(Err(Refusal { code: Code::NotFound, .. }))) => Err(End::Close(4404, "Tenant not found")),
             Ok(Ok(Err(_))) => Err(End::Close(4403, "Forbidden")),
             Ok(Err(panic)) => {
                 reply::panicked(&*panic);

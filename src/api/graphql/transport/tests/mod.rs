@@ -187,7 +187,7 @@ impl Attach for Doorkeeper {
         ready(if token(info) == Some("stolen") { Err(refused()) } else { Ok(data) }).boxed()
     }
 
-    fn admits<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn admits<'a>(&'a self, info: &'a mut RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
         assert!(token(info) != Some("broken"), "a doorkeeper that fails");
         let refused = |code| Err(Refusal::new(code, "no"));
         ready(match token(info) {
