@@ -57,7 +57,7 @@ async fn server_time(db: &Db) -> Result<Option<Duration>> {
 }
 
 /// Processor time of a process, all its threads together, as Linux tells it: in hundredths of a second.
-fn processor_time(pid: &str) -> Result<Duration> {
+pub(crate) fn processor_time(pid: &str) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name of the program, in brackets, may hold anything. Behind it, `utime` and `stime` are fields 12 and 13.
     let (_, fields) = stat.rsplit_once(')').ok_or_else(|| anyhow!("/proc tells nothing of {pid}"))?;

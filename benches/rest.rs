@@ -65,16 +65,21 @@ impl Running {
     pub(crate) async fn memory_at_rest(&self) -> Result<f64> {
         sleep(IDLE).await;
         let pid = self.child.id().ok_or_else(|| anyhow!("the program has ended"))?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
-        let kilobytes: f64 = resident.ok_or_else(|| anyhow!("the kernel tells no VmRSS"))?.trim().parse()?;
-        Ok(kilobytes * 1_024.0 / 1e6)
+        Ok(resident(pid)? / 1e6)
     }
 
     /// Ends it.
     pub(crate) async fn kill(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
+}
+
+/// Memory that a process has in use, in bytes.
+pub(crate) fn resident(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
+    let kilobytes: f64 = resident.ok_or_else(|| anyhow!("the kernel tells no VmRSS"))?.trim().parse()?;
+    Ok(kilobytes * 1_024.0)
 }
 
 /// Starts the program on databases that hold records, and prints what it found.

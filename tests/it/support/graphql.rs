@@ -82,17 +82,31 @@ impl GraphQl {
     /// The same with a service key.
     pub(crate) async fn subscribe_as(&self, key: &str, document: &str, variables: &Value) -> Subscription {
         let payload = json!({ "authorization": format!("Bearer {key}") });
-        self.open(Some(payload), document, variables).await.expect("a WebSocket opens and stays open")
+        self.open(None, Some(payload), document, variables).await.expect("a WebSocket opens and stays open")
+    }
+
+    /// The same of a tenant.
+    pub(crate) async fn subscribe_of(&self, tenant: &str, document: &str, variables: &Value) -> Subscription {
+        self.open(Some(tenant), None, document, variables).await.expect("a WebSocket opens and stays open")
     }
 
     /// The same where the gateway may be gone at any moment: then there is nothing.
     pub(crate) async fn try_subscribe(&self, document: &str, variables: &Value) -> Option<Subscription> {
-        self.open(None, document, variables).await
+        self.open(None, None, document, variables).await
     }
 
-    async fn open(&self, init: Option<Value>, document: &str, variables: &Value) -> Option<Subscription> {
+    async fn open(
+        &self,
+        tenant: Option<&str>,
+        init: Option<Value>,
+        document: &str,
+        variables: &Value,
+    ) -> Option<Subscription> {
         let mut request = format!("ws://{}/graphql", self.address).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
+        if let Some(tenant) = tenant {
+            request.headers_mut().insert("x-tenant-id", HeaderValue::from_str(tenant).unwrap());
+        }
         let (socket, _) = connect_async(request).await.ok()?;
         let mut subscription = Subscription { socket, closed: None };
         subscription.say(&json!({ "type": "connection_init", "payload": init })).await?;
