@@ -25,8 +25,23 @@ const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_mins(2);
 const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;
+/// What a client sets, since it masks.
+const MASKED: u8 = 0x80;
+/// The length follows in two bytes.
+const TWO_BYTES: u8 = 0x7e;
 /// An empty pong, masked with zeros.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+
+/// Where a server is spoken to.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'a> {
+    /// On this machine.
+    pub(crate) port: u16,
+    /// Of the WebSocket.
+    pub(crate) path: &'a str,
+    /// What is asked for with graphql-transport-ws, where that is spoken.
+    pub(crate) subscription: Option<&'a str>,
+}
 
 /// Subscribers of one server.
 pub(crate) struct Crowd {
@@ -67,10 +82,10 @@ fn get<T: Clone>(place: &Mutex<Option<T>>) -> Option<T> {
 }
 
 impl Crowd {
-    /// Opens so many sockets; each says what graphql-transport-ws wants, where there is something to subscribe to.
-    pub(crate) async fn gather(port: u16, path: &str, subscription: Option<&str>, count: usize) -> Result<Self> {
+    /// Opens so many sockets.
+    pub(crate) async fn gather(door: Door<'_>, count: usize) -> Result<Self> {
         let round = Arc::new(Round::default());
-        let sockets = stream::iter(0..count).map(|number| open(port, path, subscription, number));
+        let sockets = stream::iter(0..count).map(|number| open(door, number));
         let sockets: Vec<TcpStream> = sockets.buffer_unordered(AT_ONCE).try_collect().await?;
         let mut readers = JoinSet::new();
         for socket in sockets {
@@ -108,7 +123,8 @@ impl Crowd {
     }
 }
 
-async fn open(port: u16, path: &str, subscription: Option<&str>, number: usize) -> Result<TcpStream> {
+async fn open(door: Door<'_>, number: usize) -> Result<TcpStream> {
+    let Door { port, path, subscription } = door;
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
     socket.set_nodelay(true)?;
     let head = format!(
@@ -141,9 +157,9 @@ fn masked(message: &Value) -> Vec<u8> {
     let text = message.to_string();
     let mut frame = vec![TEXT];
     match u8::try_from(text.len()) {
-        Ok(length) if length < 126 => frame.push(0x80 | length),
+        Ok(length) if length < TWO_BYTES => frame.push(MASKED | length),
         _ => {
-            frame.push(0x80 | 126);
+            frame.push(MASKED | TWO_BYTES);
             frame.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
         }
     }
@@ -191,7 +207,7 @@ async fn read(mut socket: TcpStream, round: Arc<Round>) -> Result<()> {
 /// First byte of the first frame, and where its payload begins and ends, if all of it is there.
 fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (body, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        TWO_BYTES => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
         127 => return None,
         length => (2, usize::from(length)),
     };

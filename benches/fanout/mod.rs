@@ -21,7 +21,7 @@ use tokio::{
 };
 
 pub(crate) use self::bare::serve as serve_bare;
-use self::crowd::Crowd;
+use self::crowd::{Crowd, Door};
 use crate::{
     cost::processor_time,
     rest::resident,
@@ -86,7 +86,8 @@ pub(crate) async fn run(subscribers: usize) -> Result<()> {
     let port = port(&address)?;
     // Everything that is made at the first event is there before memory is looked at.
     tell_gateway(port, &key, 0, BURST).await?;
-    let mut gateway = Side::open("the gateway", child, port, "/graphql", Some(SELECTION), subscribers).await?;
+    let door = Door { port, path: "/graphql", subscription: Some(SELECTION) };
+    let mut gateway = Side::open("the gateway", child, door, subscribers).await?;
     until_shared(port, subscribers).await?;
     tell_gateway(port, &key, 1, 1).await?;
     gateway.crowd.told(subscribers).await?;
@@ -94,7 +95,8 @@ pub(crate) async fn run(subscribers: usize) -> Result<()> {
     let frame = gateway.crowd.sample().ok_or_else(|| anyhow!("nobody heard anything"))?;
     gateway.settle(subscribers).await?;
     let (child, port_of_bare) = start_bare().await?;
-    let mut bare = Side::open("bare broadcast", child, port_of_bare, "/ws", None, subscribers).await?;
+    let door = Door { port: port_of_bare, path: "/ws", subscription: None };
+    let mut bare = Side::open("bare broadcast", child, door, subscribers).await?;
     bare.settle(subscribers).await?;
     for round in 0..=ROUNDS {
         for count in [1, BURST] {
@@ -133,17 +135,10 @@ pub(crate) async fn run(subscribers: usize) -> Result<()> {
 }
 
 impl Side {
-    async fn open(
-        name: &'static str,
-        child: Child,
-        port: u16,
-        path: &str,
-        subscription: Option<&str>,
-        subscribers: usize,
-    ) -> Result<Self> {
+    async fn open(name: &'static str, child: Child, door: Door<'_>, subscribers: usize) -> Result<Self> {
         sleep(IDLE).await;
         let empty = memory(&child)?;
-        let crowd = Crowd::gather(port, path, subscription, subscribers).await?;
+        let crowd = Crowd::gather(door, subscribers).await?;
         Ok(Self { name, child, crowd, idle: 0.0, empty, one: Figures::default(), burst: Figures::default() })
     }
 
@@ -216,8 +211,7 @@ async fn tell_bare(port: u16, frame: &str, count: usize) -> Result<()> {
 
 /// Waits until all subscriptions share one run.
 async fn until_shared(port: u16, subscribers: usize) -> Result<()> {
-    let lines =
-        [format!("gateway_graphql_subscriptions {subscribers}"), "gateway_graphql_shared_runs 1".to_owned()];
+    let lines = [format!("gateway_graphql_subscriptions {subscribers}"), "gateway_graphql_shared_runs 1".to_owned()];
     let began = Instant::now();
     loop {
         let metrics = HTTP.get(format!("http://127.0.0.1:{port}/metrics")).send().await?.text().await?;

@@ -127,8 +127,10 @@ async fn tenants_and_whoever_shows_something_do_not_share() {
     ];
     world.until("gateway_graphql_subscriptions", 6).await;
     world.until("gateway_graphql_shared_runs", 2).await;
-    let (our_event, their_event) =
-        (event(&database.db, database.tenant, "ours", |_| {}).await, event(&database.db, other, "theirs", |_| {}).await);
+    let (our_event, their_event) = (
+        event(&database.db, database.tenant, "ours", |_| {}).await,
+        event(&database.db, other, "theirs", |_| {}).await,
+    );
     let mut expected: [Vec<i64>; 2] = Default::default();
     for round in 0..20 {
         let (tenant, id) = if round % 3 == 0 { (other, their_event) } else { (database.tenant, our_event) };
@@ -153,9 +155,8 @@ async fn members_that_come_and_go_miss_nothing() {
         let id = event(&database.db, database.tenant, "party", |_| {}).await;
         let start = head(database.db.read()).await.unwrap();
         let (last, end) = watch::channel(i64::MAX);
-        let readers: Vec<_> = (0..12)
-            .map(|_| tokio::spawn(read_with_interruptions(world.api, start, end.clone())))
-            .collect();
+        let readers: Vec<_> =
+            (0..12).map(|_| tokio::spawn(read_with_interruptions(world.api, start, end.clone()))).collect();
         let mut written = Vec::new();
         for _ in 0..COMMITS {
             let count = fastrand::usize(1..=4);

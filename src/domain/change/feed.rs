@@ -140,7 +140,7 @@ impl Feed {
         filter: Filter,
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<Arc<Change>>> + Send + use<>> {
-        let subscription = self.begin(filter, after, false).await?;
+        let subscription = self.start(filter, after, false).await?;
         // The tail may sleep for want of subscribers.
         self.0.wake.notify_one();
         Ok(subscription.into_stream())
@@ -153,10 +153,10 @@ impl Feed {
         filter: Filter,
         after: Cursor,
     ) -> Result<impl Stream<Item = Result<Arc<Change>>> + Send + use<>> {
-        Ok(self.begin(filter, Some(after), true).await?.into_stream())
+        Ok(self.start(filter, Some(after), true).await?.into_stream())
     }
 
-    async fn begin(&self, filter: Filter, after: Option<Cursor>, ends: bool) -> Result<Subscription> {
+    async fn start(&self, filter: Filter, after: Option<Cursor>, ends: bool) -> Result<Subscription> {
         // Before the position is read: so nothing can fall between the two.
         let ring = self.0.ring.subscribe();
         let start = match after {

@@ -39,13 +39,13 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use self::{lanes::Lanes, names::Names, share::Runs};
 pub(crate) use self::{
     course::Course,
     origin::Origins,
     share::{Audience, Resumable},
     turn::Turn,
 };
+use self::{lanes::Lanes, names::Names, share::Runs};
 use super::guard::{Code, Guard, Refusal};
 
 /// The path that everything here is served on.
@@ -203,7 +203,9 @@ impl<E: Executor> Endpoint<E> {
         let lanes = Lanes::new(settings.max_operations, settings.connections);
         let names = Names::new(&settings.named_operations);
         let (attach, runs) = (Box::new(attach), Runs::default());
-        Self { inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, names, runs, open, shutdown }) }
+        Self {
+            inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, names, runs, open, shutdown }),
+        }
     }
 }
 

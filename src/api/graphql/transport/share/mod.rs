@@ -24,12 +24,12 @@ use metrics::gauge;
 use tokio::{sync::broadcast, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use self::key::{Audience, Resumable};
+use self::{follower::Member, key::Key};
 pub(super) use self::{
     follower::{Alone, Follower, Told},
     key::{Asked, Wish},
 };
-pub(crate) use self::key::{Audience, Resumable};
-use self::{follower::Member, key::Key};
 use super::{Endpoint, RequestInfo, SHARED_RUNS, course::Course, frame::Frame, run::Recipe};
 
 /// Results that a run keeps for members who have not taken them yet.

@@ -1,5 +1,6 @@
 //! GraphQL over WebSockets, subprotocol `graphql-transport-ws`.
 
+mod end;
 mod message;
 mod operation;
 mod session;

@@ -8,7 +8,7 @@
 use std::{collections::HashMap, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use async_graphql::Executor;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::{
     FutureExt as _, SinkExt as _, StreamExt as _,
     stream::{self, BoxStream, SelectAll},
@@ -17,12 +17,13 @@ use metrics::counter;
 use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
-    task::{self, JoinError, JoinSet},
-    time::{Duration, Instant, MissedTickBehavior, error::Elapsed, interval_at, sleep, sleep_until, timeout},
+    task::{self, JoinSet},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    end::{End, Step, after, unreadable, written},
     message::{Heard, Said, told},
     operation::{Live, Operation, Outgoing, Shared, What, live},
 };
@@ -31,28 +32,11 @@ use crate::api::graphql::{
     transport::{CLOSED, Endpoint, RequestInfo, parameters::Parameters, reply},
 };
 
-/// Time for the other side to answer a close.
-const FAREWELL: Duration = Duration::from_secs(2);
-
 /// Signs of life in a row that may stay without an answer.
 const UNANSWERED: u32 = 3;
 
 /// Messages that are written together, if so many are ready.
 const BURST: usize = 64;
-
-/// Why a socket ends.
-enum End {
-    /// We say so, with a code and a reason of at most 123 bytes.
-    Close(u16, &'static str),
-    /// The other side says so.
-    Left,
-    /// The other side is gone.
-    Gone,
-    /// The other side doesn't read.
-    Slow,
-}
-
-type Step<T = ()> = Result<T, End>;
 
 struct Running {
     number: u64,
@@ -102,16 +86,8 @@ impl<E: Executor> Session<E> {
         // Operations end before the farewell, which may take a while.
         self.tasks.abort_all();
         self.members.clear();
-        let label = match &end {
-            End::Close(code, _) => code.to_string(),
-            End::Left => "left".to_owned(),
-            End::Gone => "gone".to_owned(),
-            End::Slow => "slow".to_owned(),
-        };
-        counter!(CLOSED, "code" => label).increment(1);
-        if matches!(end, End::Close(..) | End::Left) {
-            timeout(FAREWELL, Box::pin(farewell(*socket, end))).await.ok();
-        }
+        counter!(CLOSED, "code" => end.label()).increment(1);
+        Box::pin(end.say(*socket)).await;
     }
 
     async fn serve(&mut self, socket: &mut WebSocket) -> End {
@@ -165,7 +141,7 @@ impl<E: Executor> Session<E> {
     }
 
     async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Step {
-        written(timeout(self.endpoint.inner.settings.write_timeout, socket.send(message)).await)
+        written(&timeout(self.endpoint.inner.settings.write_timeout, socket.send(message)).await)
     }
 
     /// Writes a message together with those that are ready behind it.
@@ -185,7 +161,7 @@ impl<E: Executor> Session<E> {
             }
             socket.flush().await
         };
-        written(timeout(limit, write).await)
+        written(&timeout(limit, write).await)
     }
 
     /// The next message that needs no waiting.
@@ -360,51 +336,5 @@ impl<E: Executor> Session<E> {
                 Said::Complete { id: &id }.text()
             }
         }
-    }
-}
-
-fn written(outcome: Result<Result<(), axum::Error>, Elapsed>) -> Step {
-    match outcome {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::Gone),
-        Err(_) => Err(End::Slow),
-    }
-}
-
-/// Says why the socket ends, and answers the other side's close.
-///
-/// Closing with unread input makes the system reset the connection and drop the code on its way, so what still comes is
-/// read. A message that cannot be read ends reading for good: then the other side is given the time to take the code.
-async fn farewell(mut socket: WebSocket, end: End) {
-    let mut readable = true;
-    if let End::Close(code, reason) = end {
-        readable = !matches!(code, close_code::SIZE | close_code::INVALID);
-        socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await.ok();
-    }
-    while let Some(Ok(_)) = socket.recv().await {}
-    if !readable {
-        sleep(FAREWELL).await;
-    }
-}
-
-/// A message that cannot be read: too large, not a WebSocket's, or the connection broke.
-fn unreadable(error: &axum::Error) -> End {
-    use tokio_tungstenite::tungstenite::Error;
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Error>());
-    match cause {
-        Some(Error::Capacity(_)) => End::Close(close_code::SIZE, "message too large"),
-        Some(Error::Utf8(_)) => End::Close(close_code::INVALID, "message is not UTF-8"),
-        _ => End::Gone,
-    }
-}
-
-/// Operations catch their own panics; what escapes is a fault in the serving itself.
-fn after(ended: Result<(), JoinError>) -> Step {
-    match ended {
-        Err(error) if error.is_panic() => {
-            reply::panicked(&*error.into_panic());
-            Err(End::Close(4500, "Internal server error"))
-        }
-        _ => Ok(()),
     }
 }
