@@ -48,7 +48,7 @@ struct Outcome {
     postgres: Usage,
     broker: Option<Usage>,
     /// Memory of the gateway's processes when a quarter of the messages was taken in.
-    early: u64,
+    early: f64,
 }
 
 /// Takes a stream of so many messages in each way, and prints what it found.
@@ -102,7 +102,7 @@ async fn directly(test: &TestDb, mix: &Mix) -> Result<Outcome> {
     let path = mix.file.path().to_str().ok_or_else(|| anyhow!("no path in UTF-8"))?;
     let child = program.command(&["replay", path]).spawn()?;
     let watch = Watch::start([Group::Pid(pid(&child)?), Group::Sessions(name(test)?)]);
-    let mut early = 0;
+    let mut early = 0.0;
     let ended = child.wait_with_output();
     tokio::pin!(ended);
     let output = loop {
@@ -110,8 +110,8 @@ async fn directly(test: &TestDb, mix: &Mix) -> Result<Outcome> {
             output = &mut ended => break output?,
             () = sleep(LOOK) => {
                 // Where it is, only its own progress knows; a quarter of the time will do.
-                if early == 0 && began.elapsed() > Duration::from_secs(mix.messages as u64 / 40_000) {
-                    early = watch.usage().first().map_or(0, |usage| usage.memory_now);
+                if early == 0.0 && began.elapsed() > Duration::from_secs(mix.messages as u64 / 40_000) {
+                    early = watch.usage().first().map_or(0.0, |usage| usage.memory_now);
                 }
             }
         }
@@ -149,7 +149,7 @@ async fn followed(test: &TestDb, mix: &Mix, program: &Program, processors: Vec<P
     let ours: Vec<&Process> = processors.iter().chain([&firehose]).collect();
     let groups = ours.iter().map(|process| Group::Pid(process.pid));
     let watch = Watch::start(groups.chain([Group::Sessions(name(test)?), Group::Program("beam.smp")]));
-    let (mut early, mut done, mut moved) = (0, 0, Instant::now());
+    let (mut early, mut done, mut moved) = (0.0, 0, Instant::now());
     while done < mix.messages {
         sleep(LOOK).await;
         let mut now = 0;
@@ -160,7 +160,7 @@ async fn followed(test: &TestDb, mix: &Mix, program: &Program, processors: Vec<P
             (done, moved) = (now, Instant::now());
         }
         ensure!(moved.elapsed() < PATIENCE, "nothing gets on after {done} messages");
-        if early == 0 && done * 4 > mix.messages {
+        if early == 0.0 && done * 4 > mix.messages {
             early = watch.usage().iter().take(ours.len()).map(|usage| usage.memory_now).sum();
         }
     }
@@ -303,12 +303,12 @@ impl Outcome {
 
     /// A line about each of the gateway's processes.
     fn processes(&self, messages: usize) -> String {
-        let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+        let megabytes = |bytes: f64| format!("{:.0} MB", bytes / 1e6);
         let each = self.gateway.iter().map(|(role, usage)| {
             let (processor, memory) = (micros(usage.processor, messages), megabytes(usage.memory));
             format!("{role} {processor:.0} µs, {memory} at most")
         });
-        let late: u64 = self.gateway.iter().map(|(_, usage)| usage.memory_now).sum();
+        let late: f64 = self.gateway.iter().map(|(_, usage)| usage.memory_now).sum();
         let each = each.collect::<Vec<_>>().join("; ");
         format!("{each}; together {} after a quarter, {} in the end", megabytes(self.early), megabytes(late))
     }

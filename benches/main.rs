@@ -8,6 +8,7 @@
 )]
 
 mod cost;
+mod fanout;
 mod floor;
 mod ingest;
 mod latency;
@@ -61,6 +62,9 @@ struct Arguments {
     /// Messages of the long stream
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_100)]
     messages: usize,
+    /// Subscribers of the fan-out
+    #[arg(long, default_value_t = 5_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    subscribers: usize,
     /// How often each is measured; medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
@@ -79,8 +83,13 @@ enum Part {
     Latency,
     /// Time to start, and memory at rest
     Rest,
+    /// One event to thousands of subscribers, beside a bare broadcast server
+    Fanout,
     /// Everything
     All,
+    /// The bare broadcast server by itself
+    #[value(hide = true)]
+    Bare,
 }
 
 fn at_least_100(text: &str) -> std::result::Result<usize, String> {
@@ -99,7 +108,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { part, records, messages, runs, .. } = arguments;
+    let Arguments { part, records, messages, subscribers, runs, .. } = arguments;
+    if part == Part::Bare {
+        return fanout::serve_bare().await;
+    }
     let wants = |one| part == one || part == Part::All;
     if wants(Part::Replay) {
         replay::run(records, runs).await?;
@@ -112,6 +124,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     if wants(Part::Rest) {
         rest::run(records).await?;
+    }
+    if wants(Part::Fanout) {
+        fanout::run(subscribers).await?;
     }
     Ok(())
 }

@@ -66,8 +66,7 @@ impl Running {
     pub(crate) async fn memory_at_rest(&self) -> Result<f64> {
         sleep(IDLE).await;
         let pid = self.child.id().ok_or_else(|| anyhow!("the program has ended"))?;
-        let resident = resident(pid).ok_or_else(|| anyhow!("the kernel tells no VmRSS"))?;
-        Ok(resident as f64 / 1e6)
+        Ok(resident(pid)? / 1e6)
     }
 
     /// Ends it.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Result, anyhow};
 use tokio::{task::AbortHandle, time::interval};
 
 use crate::cost::processor_time;
@@ -31,9 +32,9 @@ pub(crate) struct Usage {
     /// Processor time since the beginning.
     pub(crate) processor: Duration,
     /// Most memory at once, in bytes.
-    pub(crate) memory: u64,
+    pub(crate) memory: f64,
     /// Memory at the last look, in bytes.
-    pub(crate) memory_now: u64,
+    pub(crate) memory_now: f64,
 }
 
 /// Looks again and again; ends with the value.
@@ -86,9 +87,9 @@ fn look(groups: &mut [Seen], is_first: bool) {
     let running = fs::read_dir("/proc").into_iter().flatten().flatten();
     let running: Vec<u32> = running.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for seen in groups {
-        seen.usage.memory_now = 0;
+        seen.usage.memory_now = 0.0;
         for pid in running.iter().copied().filter(|pid| seen.group.holds(*pid)) {
-            let (Ok(time), Some(memory)) = (processor_time(&pid.to_string()), resident(pid)) else { continue };
+            let (Ok(time), Ok(memory)) = (processor_time(&pid.to_string()), resident(pid)) else { continue };
             // Who comes later has used nothing before.
             let known = seen.times.entry(pid).or_insert((if is_first { time } else { Duration::ZERO }, time));
             known.1 = time;
@@ -114,9 +115,10 @@ impl Group {
     }
 }
 
-/// Memory of a process in bytes.
-pub(crate) fn resident(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"))?;
-    Some(resident.trim().parse::<u64>().ok()? * 1_024)
+/// Memory that a process has in use, in bytes.
+pub(crate) fn resident(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
+    let kilobytes: f64 = resident.ok_or_else(|| anyhow!("the kernel tells no VmRSS"))?.trim().parse()?;
+    Ok(kilobytes * 1_024.0)
 }

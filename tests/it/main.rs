@@ -17,6 +17,7 @@ mod crash;
 mod deploy;
 mod devnet;
 mod doors;
+mod fanout;
 mod faults;
 mod hostile;
 mod house;

@@ -16,7 +16,7 @@ use super::{
     context::RequestLoaders,
     guard::{Code, Refusal},
     tenant,
-    transport::{Attach, RequestInfo},
+    transport::{Attach, Audience, RequestInfo},
 };
 use crate::{
     app::App,
@@ -61,11 +61,11 @@ impl Attach for Callers {
         async move {
             let mut data = Data::default();
             let actor = self.identify(info).await?;
-            let meant = match &actor {
+            let tenant = match &actor {
                 Actor::Key(key) => Some(key.tenant),
-                Actor::Anonymous | Actor::Operator => info.extensions.get::<Tenant>().copied(),
+                Actor::Anonymous | Actor::Operator => meant(info),
             };
-            match meant {
+            match tenant {
                 // In the place of the schema's own.
                 Some(tenant) => {
                     let app = self.app.of(tenant);
@@ -93,6 +93,12 @@ impl Attach for Callers {
         .boxed()
     }
 
+    /// Those of one tenant who show nothing. A cookie may be somebody's, whether or not it opens anything.
+    fn audience(&self, info: &RequestInfo) -> Option<Audience> {
+        let is_nobody = shown(info).is_none() && !info.headers.contains_key(header::COOKIE);
+        is_nobody.then(|| Audience(meant(info).unwrap_or(self.app.tenant).id()))
+    }
+
     fn expires(&self, info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
         let (app, shown) = (self.app.clone(), shown(info)?.to_owned());
         let expires = async move {
@@ -107,6 +113,11 @@ impl Attach for Callers {
         };
         Some(expires.boxed())
     }
+}
+
+/// The tenant that is meant, as it was found at the door.
+fn meant(info: &RequestInfo) -> Option<Tenant> {
+    info.extensions.get::<Tenant>().copied()
 }
 
 /// `authorization` in the payload of `connection_init`, which is all that a browser can send, else the header.

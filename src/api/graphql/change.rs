@@ -17,7 +17,7 @@ use super::{
     id::{self, Kind},
     scalars::{AtUri, DateTime, StreamCursor},
     sets::{SourceType, stored},
-    transport::Turn,
+    transport::{Course, Resumable, Turn},
 };
 use crate::{
     app::App,
@@ -31,6 +31,9 @@ use crate::{
 
 /// Most changes of one page.
 pub(super) const MAX_CHANGES: i32 = 500;
+
+/// What subscribers who ask for the same share. Handles are looked up when a subscription begins.
+pub(super) const SHARED: Resumable = Resumable { field: "eventIngested", after: "after", momentary: "handle" };
 
 /// What happened to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -173,8 +176,15 @@ impl ChangeSubscription {
     ) -> Result<impl Stream<Item = Result<EventChange, Failure>>, Failure> {
         let (app, loaders) = (ctx.app()?, ctx.request_loaders()?);
         let filter = read_filter(app, filter).await?;
-        let changes = app.changes.subscribe(filter, read_cursor(after)?).await?;
-        Ok(Turn::pace(ctx.data_opt(), changes).map(|change| {
+        let (course, turn) = (ctx.data_opt::<Course>(), ctx.data_opt::<Turn>());
+        let plan = Course::plan(course, read_cursor(after)?.map(Cursor::position));
+        let after = plan.after.map(Cursor::at);
+        let changes = match after.filter(|_| plan.ends) {
+            Some(after) => app.changes.replay(filter, after).await?.left_stream(),
+            None => app.changes.subscribe(filter, after).await?.right_stream(),
+        };
+        let changes = Course::pace(course, turn, plan, changes, |change| change.cursor().position());
+        Ok(changes.map(|change| {
             // What hangs on the event is read anew for every delivery.
             loaders.renew();
             change.map(EventChange).map_err(Failure::from)

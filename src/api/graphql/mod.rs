@@ -92,6 +92,7 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) 
         max_operations: config.graphql.max_operations,
         connections: config.database.max_connections as usize,
         operation_timeout: config.graphql.operation_timeout(),
+        shared: &[change::SHARED],
         named_operations: config.graphql.named_operations.clone(),
         ..Settings::default()
     };

@@ -23,6 +23,16 @@ impl Cursor {
         Self(row.id)
     }
 
+    /// The position of this number.
+    pub fn at(position: i64) -> Self {
+        Self::new(position)
+    }
+
+    /// Its number: it grows along the log.
+    pub fn position(self) -> i64 {
+        self.0
+    }
+
     pub(super) fn new(id: i64) -> Self {
         Self(id.max(0))
     }

@@ -140,6 +140,23 @@ impl Feed {
         filter: Filter,
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<Arc<Change>>> + Send + use<>> {
+        let subscription = self.start(filter, after, false).await?;
+        // The tail may sleep for want of subscribers.
+        self.0.wake.notify_one();
+        Ok(subscription.into_stream())
+    }
+
+    /// Changes after the cursor that the filter wants, up to the end of the log, which is one that it has after this call
+    /// was made; then the stream ends. Errors: as [`subscribe`](Self::subscribe).
+    pub async fn replay(
+        &self,
+        filter: Filter,
+        after: Cursor,
+    ) -> Result<impl Stream<Item = Result<Arc<Change>>> + Send + use<>> {
+        Ok(self.start(filter, Some(after), true).await?.into_stream())
+    }
+
+    async fn start(&self, filter: Filter, after: Option<Cursor>, ends: bool) -> Result<Subscription> {
         // Before the position is read: so nothing can fall between the two.
         let ring = self.0.ring.subscribe();
         let start = match after {
@@ -154,18 +171,14 @@ impl Feed {
             position: start.id(),
             ready: VecDeque::new(),
             behind: after.is_some(),
+            ends,
             failures: 0,
             over: false,
         };
         if subscription.behind {
             subscription.read().await?;
         }
-        // The tail may sleep for want of subscribers.
-        self.0.wake.notify_one();
-        Ok(stream::unfold(subscription, |mut subscription| async move {
-            let item = subscription.next().await?;
-            Some((item, subscription))
-        }))
+        Ok(subscription)
     }
 
     /// Reads what is new and hands it out.
@@ -220,17 +233,26 @@ struct Subscription {
     ready: VecDeque<Arc<Change>>,
     /// The log holds, or may hold, more than `position` that the ring will not bring.
     behind: bool,
+    /// It is over as soon as it is not behind.
+    ends: bool,
     failures: u32,
     over: bool,
 }
 
 impl Subscription {
+    fn into_stream(self) -> impl Stream<Item = Result<Arc<Change>>> + Send + use<> {
+        stream::unfold(self, |mut subscription| async move {
+            let item = subscription.next().await?;
+            Some((item, subscription))
+        })
+    }
+
     async fn next(&mut self) -> Option<Result<Arc<Change>>> {
         loop {
             if let Some(change) = self.ready.pop_front() {
                 return Some(Ok(change));
             }
-            if self.over {
+            if self.over || (self.ends && !self.behind) {
                 return None;
             }
             let ended = self.feed.ended.clone();

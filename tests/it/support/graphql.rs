@@ -82,16 +82,27 @@ impl GraphQl {
     /// The same with a service key.
     pub(crate) async fn subscribe_as(&self, key: &str, document: &str, variables: &Value) -> Subscription {
         let payload = json!({ "authorization": format!("Bearer {key}") });
-        self.open(Some(payload), document, variables).await.expect("a WebSocket opens and stays open")
+        self.open(None, Some(payload), document, variables).await.expect("a WebSocket opens and stays open")
+    }
+
+    /// The same of a tenant.
+    pub(crate) async fn subscribe_of(&self, tenant: &str, document: &str, variables: &Value) -> Subscription {
+        self.open(Some(tenant), None, document, variables).await.expect("a WebSocket opens and stays open")
     }
 
     /// The same where the gateway may be gone at any moment: then there is nothing.
     pub(crate) async fn try_subscribe(&self, document: &str, variables: &Value) -> Option<Subscription> {
-        self.open(None, document, variables).await
+        self.open(None, None, document, variables).await
     }
 
-    async fn open(&self, init: Option<Value>, document: &str, variables: &Value) -> Option<Subscription> {
-        let mut subscription = self.greet(None, init).await.ok()?;
+    async fn open(
+        &self,
+        tenant: Option<&str>,
+        init: Option<Value>,
+        document: &str,
+        variables: &Value,
+    ) -> Option<Subscription> {
+        let mut subscription = self.greet(tenant, init).await.ok()?;
         subscription.start(document, variables).await?;
         Some(subscription)
     }

@@ -1,6 +1,6 @@
 //! Server-sent events, in the "distinct connections" mode of graphql-sse: `next` for every result, then `complete`.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, sync::Arc};
 
 use async_graphql::{Executor, Response, parser::types::OperationType};
 use axum::{
@@ -9,13 +9,21 @@ use axum::{
     response::{IntoResponse, Response as HttpResponse},
 };
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::{Endpoint, Place, RequestInfo, accept::Media, answer::refused, reply, run::Prepared};
+use super::{
+    Endpoint, Place, RequestInfo,
+    accept::Media,
+    answer::refused,
+    frame::Frame,
+    reply,
+    run::Prepared,
+    share::{Follower, Told},
+};
 use crate::api::graphql::guard::{Code, Refusal};
 
 /// A comment, which clients skip.
@@ -27,15 +35,15 @@ const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata:\n\n");
 ///
 /// A task of its own drives the operation, so that a reader who stops reading loses the operation after the time for one
 /// write. On shutdown the stream ends without `complete`, which tells clients to come back.
-pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, info: &RequestInfo) -> HttpResponse {
+pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, info: Arc<RequestInfo>) -> HttpResponse {
     let Some(place) = Place::take(&endpoint) else {
         let refusal = Refusal::new(Code::Unavailable, "too many open streams");
         return refused(StatusCode::SERVICE_UNAVAILABLE, Media::Json, refusal);
     };
-    let expires = endpoint.inner.attach.expires(info).unwrap_or_else(|| pending().boxed());
+    let expires = endpoint.inner.attach.expires(&info).unwrap_or_else(|| pending().boxed());
     let (queue, mut frames) = mpsc::channel(endpoint.inner.settings.send_queue);
     tokio::spawn(async move {
-        pump(endpoint, prepared, expires, queue).await;
+        pump(endpoint, prepared, info, expires, queue).await;
         drop(place);
     });
     respond(Body::from_stream(stream::poll_fn(move |context| frames.poll_recv(context)).map(Ok::<_, Infallible>)))
@@ -43,21 +51,22 @@ pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, inf
 
 /// One result, then the end.
 pub(super) fn single(response: &Response) -> HttpResponse {
-    respond(Body::from([next(response), COMPLETE].concat()))
+    respond(Body::from([Frame::of(response).event(), COMPLETE].concat()))
 }
 
 async fn pump<E: Executor>(
     endpoint: Endpoint<E>,
     prepared: Prepared,
+    info: Arc<RequestInfo>,
     mut expires: BoxFuture<'static, ()>,
     queue: mpsc::Sender<Bytes>,
 ) {
     let settings = &endpoint.inner.settings;
     let mut results = if prepared.operation == OperationType::Subscription {
-        endpoint.subscribe(prepared)
+        follow(endpoint.subscribe(prepared, &info)).boxed()
     } else {
         let endpoint = endpoint.clone();
-        async move { endpoint.execute(prepared).await }.into_stream().boxed()
+        async move { Frame::of(&endpoint.execute(prepared).await).event() }.into_stream().boxed()
     };
     let mut is_over = false;
     let mut keepalive = interval_at(Instant::now() + settings.keepalive, settings.keepalive);
@@ -69,9 +78,9 @@ async fn pump<E: Executor>(
             () = &mut expires, if !is_over => {
                 is_over = true;
                 results = stream::empty().boxed();
-                Some(next(&reply::refused(expired())))
+                Some(Frame::of(&reply::refused(expired())).event())
             }
-            result = results.next() => result.map(|response| next(&response)),
+            result = results.next() => result,
             _ = keepalive.tick() => {
                 // Not waited for, since an event may be in the middle of its turn. Where the queue is full there is enough
                 // to read, and who reads nothing loses the connection.
@@ -102,7 +111,16 @@ fn expired() -> Refusal {
     Refusal::new(Code::Unauthenticated, "the key was revoked")
 }
 
-/// JSON has no raw line breaks, so that a result is one line.
-fn next(response: &Response) -> Bytes {
-    Bytes::from(format!("event: next\ndata: {}\n\n", reply::Body::of(response).json()))
+/// The results of a subscription. It waits for them alone, so that it may run alone here when it has to.
+fn follow<E: Executor>(follower: Follower<E>) -> impl Stream<Item = Bytes> {
+    stream::unfold(follower, |mut follower| async move {
+        loop {
+            match follower.next().await {
+                Told::Frame(frame, _) => return Some((frame.event(), follower)),
+                Told::CaughtUp => {}
+                Told::Behind => follower.catch_up().await,
+                Told::Over => return None,
+            }
+        }
+    })
 }

@@ -6,7 +6,9 @@
 
 mod accept;
 mod answer;
+mod course;
 mod events;
+mod frame;
 mod http;
 mod lanes;
 mod names;
@@ -14,6 +16,7 @@ mod origin;
 mod parameters;
 mod reply;
 mod run;
+mod share;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -36,8 +39,13 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use self::{lanes::Lanes, names::Names};
-pub(crate) use self::{origin::Origins, turn::Turn};
+pub(crate) use self::{
+    course::Course,
+    origin::Origins,
+    share::{Audience, Resumable},
+    turn::Turn,
+};
+use self::{lanes::Lanes, names::Names, share::Runs};
 use super::guard::{Code, Guard, Refusal};
 
 /// The path that everything here is served on.
@@ -81,6 +89,12 @@ pub(crate) trait Attach: Send + Sync + 'static {
         ready(Ok(())).boxed()
     }
 
+    /// With whom this sender may share runs of subscriptions: everybody of one audience is given the same data by
+    /// [`attach`](Self::attach). None for whoever is somebody.
+    fn audience(&self, _info: &RequestInfo) -> Option<Audience> {
+        None
+    }
+
     /// What returns when what the sender showed opens no more: a socket is closed with 4401 then, and an event stream ends
     /// with `UNAUTHENTICATED`. None where that never comes.
     fn expires(&self, _info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
@@ -122,6 +136,8 @@ pub(crate) struct Settings {
     pub(crate) body_timeout: Duration,
     /// Time between signs of life that are sent. A socket that leaves three of them unanswered is closed.
     pub(crate) keepalive: Duration,
+    /// Subscriptions that run once for all who mean the same.
+    pub(crate) shared: &'static [Resumable],
     /// Operations that are counted by their name; none: the first that come.
     pub(crate) named_operations: Vec<String>,
     /// Answer as the newest draft of GraphQL over HTTP wants: 422 for documents that don't fit, 294 for partial success.
@@ -143,6 +159,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(12),
+            shared: &[],
             named_operations: Vec::new(),
             draft_statuses: false,
         }
@@ -162,6 +179,7 @@ struct Inner<E> {
     streams: Arc<Semaphore>,
     lanes: Lanes,
     names: Names,
+    runs: Runs,
     open: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -185,8 +203,10 @@ impl<E: Executor> Endpoint<E> {
         let streams = Arc::new(Semaphore::new(settings.max_sockets.min(Semaphore::MAX_PERMITS)));
         let lanes = Lanes::new(settings.max_operations, settings.connections);
         let names = Names::new(&settings.named_operations);
-        let attach = Box::new(attach);
-        Self { inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, names, open, shutdown }) }
+        let (attach, runs) = (Box::new(attach), Runs::default());
+        Self {
+            inner: Arc::new(Inner { executor, guard, attach, settings, streams, lanes, names, runs, open, shutdown }),
+        }
     }
 }
 
@@ -233,6 +253,8 @@ const OPERATIONS: &str = "gateway_graphql_operations_total";
 const DURATION: &str = "gateway_graphql_duration_seconds";
 const SOCKETS: &str = "gateway_graphql_sockets";
 const SUBSCRIPTIONS: &str = "gateway_graphql_subscriptions";
+const SHARED_RUNS: &str = "gateway_graphql_shared_runs";
+const SHARED_LAGS: &str = "gateway_graphql_shared_lags_total";
 const CLOSED: &str = "gateway_graphql_sockets_closed_total";
 
 /// Describes the metrics of this module to the recorder.
@@ -250,6 +272,9 @@ pub(crate) fn describe_metrics() {
     describe_histogram!(DURATION, Unit::Seconds, "Time from a checked query or mutation to its answer");
     describe_gauge!(SOCKETS, "Open WebSockets and event streams");
     describe_gauge!(SUBSCRIPTIONS, "Running subscriptions");
+    describe_gauge!(SHARED_RUNS, "Executions of subscriptions that all subscribers who mean the same share");
+    describe_counter!(SHARED_LAGS, "Times that a subscriber fell behind its shared execution and caught up alone");
+    counter!(SHARED_LAGS).increment(0);
     describe_counter!(
         CLOSED,
         "Closed WebSockets by close code; `left` by the client, `gone` without a word, `slow` for readers cut off"

@@ -7,23 +7,28 @@ use std::{
     time::Instant,
 };
 
-use async_graphql::{Executor, Request, Response, parser::types::OperationType};
+use async_graphql::{
+    Data, Executor, Extensions, Request, Response, Variables,
+    parser::types::{ExecutableDocument, OperationType},
+};
 use axum::http::header;
-use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::{counter, gauge, histogram};
 use tokio::time::timeout;
 use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::{
     DURATION, Endpoint, OPERATIONS, REQUESTS, RequestInfo, SUBSCRIPTIONS,
+    course::Course,
     names::REFUSED,
     parameters::Parameters,
     reply,
+    share::{Alone, Asked, Wish},
     turn::{Events, Turn},
 };
 use crate::{
     api::{
-        graphql::guard::{Code, Refusal},
+        graphql::guard::{Checked, Code, Refusal},
         http::trace::cause,
     },
     telemetry::caused,
@@ -49,13 +54,43 @@ impl From<Box<dyn Any + Send>> for Why {
 
 /// An operation that passed the guard.
 pub(super) struct Prepared {
-    request: Request,
+    pub(super) recipe: Recipe,
+    pub(super) data: Data,
     cost: u64,
     pub(super) operation: OperationType,
+    /// For a subscription that may be shared.
+    pub(super) wish: Option<Wish>,
     /// For figures and spans.
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     /// What the caller was doing.
     cause: Option<String>,
+}
+
+/// What to execute, as often as is needed.
+#[derive(Clone)]
+pub(super) struct Recipe {
+    query: String,
+    operation_name: Option<String>,
+    variables: Variables,
+    extensions: Extensions,
+    document: Arc<ExecutableDocument>,
+}
+
+impl Recipe {
+    /// One execution of it, with its own data.
+    pub(super) fn request(&self, data: Data) -> Request {
+        self.clone().into_request(data)
+    }
+
+    /// Its only execution.
+    pub(super) fn into_request(self, data: Data) -> Request {
+        let mut request = Request::new(self.query).variables(self.variables);
+        request.operation_name = self.operation_name;
+        request.extensions = self.extensions;
+        request.data = data;
+        request.set_parsed_query(self.document.as_ref().clone());
+        request
+    }
 }
 
 impl<E: Executor> Endpoint<E> {
@@ -74,27 +109,38 @@ impl<E: Executor> Endpoint<E> {
                 init_payload = info.init.is_some(),
                 "a GraphQL operation passed the guard"
             );
+            let wish = self.wish(&checked, &query, &variables, info);
             let name = self.inner.names.label(checked.operation_name.as_deref());
             let cause = cause(&info.headers).map(str::to_owned);
-            let mut request = Request::new(query).variables(variables);
-            request.operation_name = checked.operation_name;
-            request.extensions = extensions;
-            request.set_parsed_query(checked.document.as_ref().clone());
-            Ok(Prepared { request, cost: checked.cost, operation: checked.operation_type, name, cause })
+            let Checked { document, cost, operation_type, operation_name, .. } = checked;
+            let recipe = Recipe { query, operation_name, variables, extensions, document };
+            Ok(Prepared { recipe, data: Data::default(), cost, operation: operation_type, wish, name, cause })
         }));
         let attached = async {
-            let mut prepared = prepared??;
-            let attach = async { self.inner.attach.attach(info).await };
-            prepared.request.data = AssertUnwindSafe(attach).catch_unwind().await??;
+            let mut prepared = prepared.map_err(Why::from)??;
+            prepared.data = self.attach(info).await?;
             Ok(prepared)
         };
-        let refused = match attached.await {
-            Ok(prepared) => return Ok(prepared),
-            Err(Why::Refused(refusal)) => reply::refused(refusal),
-            Err(Why::Panicked(panic)) => reply::panicked(&*panic),
-        };
-        count("unknown", REFUSED, &refused);
-        Err(Box::new(refused))
+        attached.await.map_err(refuse)
+    }
+
+    /// Data for one more execution of an operation, or why there are none.
+    pub(super) async fn data(&self, info: &RequestInfo) -> Result<Data, Box<Response>> {
+        self.attach(info).await.map_err(refuse)
+    }
+
+    async fn attach(&self, info: &RequestInfo) -> Result<Data, Why> {
+        let attach = async { self.inner.attach.attach(info).await };
+        Ok(AssertUnwindSafe(attach).catch_unwind().await??)
+    }
+
+    fn wish(&self, checked: &Checked, query: &str, variables: &Variables, info: &RequestInfo) -> Option<Wish> {
+        let shared = self.inner.settings.shared;
+        if checked.operation_type != OperationType::Subscription || shared.is_empty() {
+            return None;
+        }
+        let (document, operation) = (&*checked.document, checked.operation_name.as_deref());
+        Wish::of(&Asked { query, document, operation, variables }, self.inner.attach.audience(info)?, shared)
     }
 
     /// Runs a query or a mutation: once there is a place for it, and no longer than its time limit.
@@ -114,7 +160,7 @@ impl<E: Executor> Endpoint<E> {
         let span = caused(span, prepared.cause.as_deref());
         let response = self.execute_in_turn(prepared, kind).instrument(span.clone()).await;
         span.record("code", reply::label(&response));
-        count(kind, &name, &response);
+        count(kind, &name, reply::label(&response));
         response
     }
 
@@ -123,7 +169,7 @@ impl<E: Executor> Endpoint<E> {
             Some(place) => {
                 let endpoint = self.clone();
                 let work = async move {
-                    let response = endpoint.run(prepared.request, kind).await;
+                    let response = endpoint.run(prepared.recipe.into_request(prepared.data), kind).await;
                     drop(place);
                     response
                 };
@@ -149,23 +195,29 @@ impl<E: Executor> Endpoint<E> {
         response
     }
 
-    /// Starts a subscription. A panic is the last of its events, and so is an event that takes too long.
-    ///
-    /// One event is executed at a time, when the reader has taken those before and it is its [turn](super::turn).
-    pub(super) fn subscribe(&self, prepared: Prepared) -> BoxStream<'static, Response> {
-        let mut tally = Tally::start(prepared.name);
+    /// Executes a subscription for whoever polls it.
+    pub(super) fn alone(&self, mut request: Request, course: Option<Course>) -> Alone {
         let turn = Turn::new(self.inner.lanes.events());
-        let mut request = prepared.request;
         request.data.insert(turn.clone());
+        if let Some(course) = &course {
+            request.data.insert(course.clone());
+        }
         let events = self.inner.executor.execute_stream(request, None);
         let results = AssertUnwindSafe(events)
             .catch_unwind()
             .map(|event| event.map_or_else(|panic| reply::panicked(&*panic), reply::tidy))
             .boxed();
-        Events::new(turn, self.inner.settings.operation_timeout, results)
-            .inspect(move |response| tally.saw(response))
-            .boxed()
+        Alone::new(Events::new(turn, self.inner.settings.operation_timeout, results), course)
     }
+}
+
+fn refuse(why: Why) -> Box<Response> {
+    let refused = match why {
+        Why::Refused(refusal) => reply::refused(refusal),
+        Why::Panicked(panic) => reply::panicked(&*panic),
+    };
+    count("unknown", REFUSED, reply::label(&refused));
+    Box::new(refused)
 }
 
 fn label(operation: OperationType) -> &'static str {
@@ -176,34 +228,36 @@ fn label(operation: OperationType) -> &'static str {
     }
 }
 
-fn count(operation_type: &'static str, name: &str, response: &Response) {
-    let code = reply::label(response);
+fn count(operation_type: &'static str, name: &str, code: &'static str) {
     counter!(REQUESTS, "operation_type" => operation_type, "code" => code).increment(1);
     counter!(OPERATIONS, "operation" => name.to_owned(), "code" => code).increment(1);
 }
 
 /// Counts a subscription by its first result, or as fine when it ends without one, and as running until it is dropped.
-struct Tally {
+pub(super) struct Tally {
     name: Arc<str>,
     counted: bool,
 }
 
 impl Tally {
-    fn start(name: Arc<str>) -> Self {
+    pub(super) fn start(name: Arc<str>) -> Self {
         gauge!(SUBSCRIPTIONS).increment(1);
         Self { name, counted: false }
     }
 
-    fn saw(&mut self, response: &Response) {
-        if !std::mem::replace(&mut self.counted, true) {
-            count("subscription", &self.name, response);
+    /// A result with this label; true for the first.
+    pub(super) fn saw(&mut self, code: &'static str) -> bool {
+        let is_first = !std::mem::replace(&mut self.counted, true);
+        if is_first {
+            count("subscription", &self.name, code);
         }
+        is_first
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.saw(&Response::default());
+        self.saw("OK");
         gauge!(SUBSCRIPTIONS).decrement(1);
     }
 }

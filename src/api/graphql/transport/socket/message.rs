@@ -1,10 +1,10 @@
 //! Messages of the graphql-transport-ws protocol.
 
-use async_graphql::{Response, ServerError};
+use async_graphql::ServerError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::api::graphql::{guard::ECHO, transport::reply::Body};
+use crate::api::graphql::{guard::ECHO, transport::frame::Frame};
 
 /// What a client says.
 #[derive(Debug, PartialEq)]
@@ -73,24 +73,36 @@ pub(super) enum Said<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         payload: Option<Map<String, Value>>,
     },
-    /// A result.
-    Next { id: &'a str, payload: Body<'a> },
     /// The operation did not start.
     Error { id: &'a str, payload: &'a [ServerError] },
     /// The operation ended.
     Complete { id: &'a str },
 }
 
-impl<'a> Said<'a> {
-    /// A result of an operation.
-    pub(super) fn next(id: &'a str, response: &'a Response) -> Self {
-        Self::Next { id, payload: Body::of(response) }
-    }
-
+impl Said<'_> {
     /// The message as text.
     pub(super) fn text(&self) -> Option<String> {
         serde_json::to_string(self).ok()
     }
+}
+
+/// What the operation of this id tells: a result, or, where it was refused before it ran, why.
+pub(super) fn told(id: &str, frame: &Frame, is_refusal: bool) -> String {
+    match frame.refusal().filter(|_| is_refusal) {
+        Some(errors) => wrap("error", id, errors),
+        None => wrap("next", id, frame.payload()),
+    }
+}
+
+/// A message around JSON that is written already. The payload is copied once: what goes to a socket is in one piece.
+fn wrap(kind: &str, id: &str, payload: &str) -> String {
+    // Text is never anything that JSON cannot hold.
+    let id = serde_json::to_string(id).unwrap_or_default();
+    let mut text = String::with_capacity(40 + id.len() + payload.len());
+    for part in [r#"{"type":""#, kind, r#"","id":"#, &id, r#","payload":"#, payload, "}"] {
+        text.push_str(part);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -127,6 +139,9 @@ mod tests {
         ] {
             assert!(Heard::parse(text).is_err(), "{text}");
         }
+        let told = wrap("next", "a\"\u{7}", r#"{"data":null}"#);
+        let read: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(read, serde_json::json!({"type": "next", "id": "a\"\u{7}", "payload": {"data": null}}));
         let long = format!(r#"{{"type":"complete","id":"{}"}}"#, "x".repeat(101));
         assert!(Heard::parse(&long).is_err());
     }

@@ -1,19 +1,26 @@
 //! GraphQL over WebSockets, subprotocol `graphql-transport-ws`.
 
+mod end;
 mod message;
+mod operation;
 mod session;
 
 use async_graphql::{Executor, http::WebSocketProtocols};
 use async_graphql_axum::GraphQLProtocol;
 use axum::{
     extract::{FromRequestParts as _, WebSocketUpgrade},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response as HttpResponse},
 };
 
 use self::session::Session;
 use super::{Endpoint, Place, RequestInfo, Transport, accept::Media, answer};
 use crate::api::graphql::guard::{Code, Refusal};
+
+/// Bytes that are read at once, and that every socket holds.
+const READ_BUFFER: usize = 1024;
+/// Bytes that wait for the end of a burst before they are written. A socket keeps as much once it had them.
+const WRITE_BUFFER: usize = 4096;
 
 /// Opens a socket, or says why not: foreign origin (403), no subprotocol of ours (400), too many sockets (503).
 ///
@@ -39,16 +46,33 @@ pub(super) async fn upgrade<E: Executor>(endpoint: Endpoint<E>, mut parts: Parts
         return refused(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "too many open sockets");
     };
     let largest = endpoint.inner.guard.limits().max_body_bytes;
-    let (headers, extensions) = (parts.headers, parts.extensions);
+    let (headers, extensions) = (kept(&parts.headers), parts.extensions);
     let info = RequestInfo { transport: Transport::Socket, headers, extensions, init: None };
     upgrade
-        // A socket that mostly waits should cost little, and a result should leave at once.
-        .read_buffer_size(1024)
-        .write_buffer_size(0)
+        // A socket that mostly waits should cost little.
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(largest)
         .max_frame_size(largest)
         .on_upgrade(move |socket| async move {
-            Session::new(endpoint, info).run(socket, agreed).await;
+            // Apart: the task keeps as much room as everything before it needed.
+            Box::pin(Session::new(endpoint, info).run(Box::new(socket), agreed)).await;
             drop(place);
         })
+}
+
+/// What the life of a socket needs of the headers that opened it: not what they say of the upgrade, and not the buffer that
+/// they were read into.
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let is_of_upgrade = |name: &HeaderName| {
+        [header::CONNECTION, header::UPGRADE].contains(name) || name.as_str().starts_with("sec-websocket-")
+    };
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| !is_of_upgrade(name)) {
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            kept.append(name.clone(), copy);
+        }
+    }
+    kept
 }

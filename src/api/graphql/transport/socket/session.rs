@@ -1,124 +1,128 @@
 //! The life of one socket.
 //!
 //! One task reads, writes and keeps time; each operation is a task of its own that waits while the queue to the writer is
-//! full. A write that takes too long ends the socket, so that a reader who doesn't read holds a queue of results for as
-//! long as that and no longer.
+//! full. A subscription that is a member of a [shared run](super::super::share) needs no task: its results are taken from
+//! the run's ring. What is ready at once is written at once. A write that takes too long ends the socket, so that a reader
+//! who doesn't read holds a queue of results for as long as that and no longer.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::HashMap, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
-use async_graphql::{Executor, Response, parser::types::OperationType};
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use futures_util::{FutureExt as _, StreamExt as _};
+use async_graphql::Executor;
+use axum::extract::ws::{Message, WebSocket, close_code};
+use futures_util::{
+    FutureExt as _, SinkExt as _, StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
 use metrics::counter;
 use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
-    task::{AbortHandle, JoinError, JoinSet},
-    time::{Duration, Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
+    task::{self, JoinSet},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Heard, Said};
+use super::{
+    end::{End, Step, after, unreadable, written},
+    message::{Heard, Said, told},
+    operation::{Live, Operation, Outgoing, Shared, What, live},
+};
 use crate::api::graphql::{
     guard::{Code, Refusal},
     transport::{CLOSED, Endpoint, RequestInfo, parameters::Parameters, reply},
 };
 
-/// Time for the other side to answer a close.
-const FAREWELL: Duration = Duration::from_secs(2);
-
 /// Signs of life in a row that may stay without an answer.
 const UNANSWERED: u32 = 3;
 
-/// Why a socket ends.
-enum End {
-    /// We say so, with a code and a reason of at most 123 bytes.
-    Close(u16, &'static str),
-    /// The other side says so.
-    Left,
-    /// The other side is gone.
-    Gone,
-    /// The other side doesn't read.
-    Slow,
-}
-
-type Step<T = ()> = Result<T, End>;
-
-/// A message of an operation. The number tells operations apart that used the same id one after the other.
-struct Outgoing {
-    number: u64,
-    id: Arc<str>,
-    text: String,
-    last: bool,
-}
+/// Messages that are written together, if so many are ready.
+const BURST: usize = 64;
 
 struct Running {
     number: u64,
-    task: AbortHandle,
+    stop: Stop,
+}
+
+/// What stops an operation.
+enum Stop {
+    Task(task::AbortHandle),
+    Member(stream::AbortHandle),
+}
+
+impl Running {
+    fn stop(self) {
+        match self.stop {
+            Stop::Task(task) => task.abort(),
+            Stop::Member(member) => member.abort(),
+        }
+    }
 }
 
 /// State of one socket.
 pub(super) struct Session<E> {
     endpoint: Endpoint<E>,
-    /// `None` until `connection_init` was accepted.
-    admitted: Option<Arc<RequestInfo>>,
-    info: RequestInfo,
+    /// Until `connection_init` was accepted it is known without that.
+    info: Arc<RequestInfo>,
+    is_admitted: bool,
     /// Cancelled when what was shown at `connection_init` opens no more.
     expired: CancellationToken,
     operations: HashMap<Arc<str>, Running>,
+    /// Those that are members of shared runs.
+    members: SelectAll<BoxStream<'static, Live<E>>>,
     started: u64,
     tasks: JoinSet<()>,
 }
 
 impl<E: Executor> Session<E> {
     pub(super) fn new(endpoint: Endpoint<E>, info: RequestInfo) -> Self {
-        let (operations, tasks) = (HashMap::new(), JoinSet::new());
-        Self { endpoint, admitted: None, info, expired: CancellationToken::new(), operations, started: 0, tasks }
+        let (operations, members, tasks) = (HashMap::new(), SelectAll::new(), JoinSet::new());
+        let (info, expired) = (Arc::new(info), CancellationToken::new());
+        Self { endpoint, info, is_admitted: false, expired, operations, members, started: 0, tasks }
     }
 
     /// Serves the socket to its end.
-    pub(super) async fn run(mut self, mut socket: WebSocket, agreed: bool) {
+    pub(super) async fn run(mut self, mut socket: Box<WebSocket>, agreed: bool) {
         let end = if agreed { self.serve(&mut socket).await } else { End::Close(4406, "Subprotocol not acceptable") };
         // Operations end before the farewell, which may take a while.
         self.tasks.abort_all();
-        let label = match &end {
-            End::Close(code, _) => code.to_string(),
-            End::Left => "left".to_owned(),
-            End::Gone => "gone".to_owned(),
-            End::Slow => "slow".to_owned(),
-        };
-        counter!(CLOSED, "code" => label).increment(1);
-        if matches!(end, End::Close(..) | End::Left) {
-            timeout(FAREWELL, farewell(socket, end)).await.ok();
-        }
+        self.members.clear();
+        counter!(CLOSED, "code" => end.label()).increment(1);
+        Box::pin(end.say(*socket)).await;
     }
 
     async fn serve(&mut self, socket: &mut WebSocket) -> End {
         let endpoint = self.endpoint.clone();
         let settings = &endpoint.inner.settings;
-        let (queue, mut results) = mpsc::channel(settings.send_queue);
+        // Boxed: the channel keeps room for many, most of which are never there.
+        let (queue, mut results) = mpsc::channel::<Box<Outgoing<E>>>(settings.send_queue);
         let init_deadline = Instant::now() + settings.init_timeout;
         let mut keepalive = interval_at(Instant::now() + settings.keepalive, settings.keepalive);
         keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Made once: all sockets share what it waits on.
+        let mut shutdown = pin!(endpoint.inner.shutdown.cancelled());
         let mut unanswered = 0;
         loop {
             let step = tokio::select! {
-                () = endpoint.inner.shutdown.cancelled() => Err(End::Close(close_code::RESTART, "Service Restart")),
+                () = &mut shutdown => Err(End::Close(close_code::RESTART, "Service Restart")),
                 message = socket.recv() => {
                     unanswered = 0;
-                    match self.hear(message, &queue).await {
+                    match Box::pin(self.hear(message, &queue)).await {
                         Ok(Some(text)) => self.write(socket, Message::Text(text.into())).await,
                         Ok(None) => Ok(()),
                         Err(end) => Err(end),
                     }
                 }
-                Some(result) = results.recv() => match self.release(result) {
-                    Some(text) => self.write(socket, Message::Text(text.into())).await,
+                Some(result) = results.recv() => match self.release(*result) {
+                    Some(text) => self.write_all(socket, text, &mut results, &queue).await,
+                    None => Ok(()),
+                },
+                Some(live) = self.members.next() => match self.pass(live, &queue) {
+                    Some(text) => self.write_all(socket, text, &mut results, &queue).await,
                     None => Ok(()),
                 },
                 Some(ended) = self.tasks.join_next() => after(ended),
                 () = self.expired.cancelled() => Err(End::Close(4401, "Unauthorized")),
-                () = sleep_until(init_deadline), if self.admitted.is_none() => {
+                () = sleep_until(init_deadline), if !self.is_admitted => {
                     Err(End::Close(4408, "Connection initialisation timeout"))
                 }
                 _ = keepalive.tick() => {
@@ -136,11 +140,46 @@ impl<E: Executor> Session<E> {
         }
     }
 
-    async fn write(&self, socket: &mut WebSocket, message: Message) -> Step {
-        match timeout(self.endpoint.inner.settings.write_timeout, socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => Err(End::Slow),
+    async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Step {
+        written(&timeout(self.endpoint.inner.settings.write_timeout, socket.send(message)).await)
+    }
+
+    /// Writes a message together with those that are ready behind it.
+    async fn write_all(
+        &mut self,
+        socket: &mut WebSocket,
+        text: String,
+        results: &mut mpsc::Receiver<Box<Outgoing<E>>>,
+        queue: &mpsc::Sender<Box<Outgoing<E>>>,
+    ) -> Step {
+        let limit = self.endpoint.inner.settings.write_timeout;
+        let write = async {
+            socket.feed(Message::Text(text.into())).await?;
+            for _ in 1..BURST {
+                let Some(text) = self.ready(results, queue) else { break };
+                socket.feed(Message::Text(text.into())).await?;
+            }
+            socket.flush().await
+        };
+        written(&timeout(limit, write).await)
+    }
+
+    /// The next message that needs no waiting.
+    fn ready(
+        &mut self,
+        results: &mut mpsc::Receiver<Box<Outgoing<E>>>,
+        queue: &mpsc::Sender<Box<Outgoing<E>>>,
+    ) -> Option<String> {
+        loop {
+            let text = if let Ok(result) = results.try_recv() {
+                self.release(*result)
+            } else {
+                let live = self.members.next().now_or_never()??;
+                self.pass(live, queue)
+            };
+            if text.is_some() {
+                return text;
+            }
         }
     }
 
@@ -148,7 +187,7 @@ impl<E: Executor> Session<E> {
     async fn hear(
         &mut self,
         message: Option<Result<Message, axum::Error>>,
-        queue: &mpsc::Sender<Outgoing>,
+        queue: &mpsc::Sender<Box<Outgoing<E>>>,
     ) -> Step<Option<String>> {
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
@@ -169,7 +208,7 @@ impl<E: Executor> Session<E> {
             Heard::Subscribe { id, payload } => self.start(id.into(), payload, queue)?,
             Heard::Complete { id } => {
                 if let Some(running) = self.operations.remove(id.as_str()) {
-                    running.task.abort();
+                    running.stop();
                 }
                 None
             }
@@ -177,10 +216,10 @@ impl<E: Executor> Session<E> {
     }
 
     async fn admit(&mut self, payload: Option<Map<String, Value>>) -> Step {
-        if self.admitted.is_some() {
+        if self.is_admitted {
             return Err(End::Close(4429, "Too many initialisation requests"));
         }
-        let mut info = RequestInfo { init: payload, ..self.info.clone() };
+        let mut info = RequestInfo { init: payload, ..(*self.info).clone() };
         let inner = &self.endpoint.inner;
         let admits = AssertUnwindSafe(async { inner.attach.admits(&mut info).await }).catch_unwind();
         match timeout(inner.settings.init_timeout, admits).await {
@@ -192,7 +231,7 @@ impl<E: Executor> Session<E> {
                         expired.cancel();
                     });
                 }
-                self.admitted = Some(Arc::new(info));
+                (self.info, self.is_admitted) = (Arc::new(info), true);
                 Ok(())
             }
             Ok(Ok(Err(Refusal { code: Code::Unavailable, .. }))) | Err(_) => {
@@ -212,9 +251,11 @@ impl<E: Executor> Session<E> {
         &mut self,
         id: Arc<str>,
         payload: Map<String, Value>,
-        queue: &mpsc::Sender<Outgoing>,
+        queue: &mpsc::Sender<Box<Outgoing<E>>>,
     ) -> Step<Option<String>> {
-        let Some(info) = &self.admitted else { return Err(End::Close(4401, "Unauthorized")) };
+        if !self.is_admitted {
+            return Err(End::Close(4401, "Unauthorized"));
+        }
         if self.operations.contains_key(&id) {
             return Err(End::Close(4409, "Subscriber for this id already exists"));
         }
@@ -236,106 +277,65 @@ impl<E: Executor> Session<E> {
             }
         };
         self.started += 1;
-        let operation =
-            Operation { number: self.started, id: Arc::clone(&id), info: Arc::clone(info), queue: queue.clone() };
+        let operation = self.operation(self.started, &id, queue);
         let task = self.tasks.spawn(operation.run(self.endpoint.clone(), parameters));
-        self.operations.insert(id, Running { number: self.started, task });
+        self.operations.insert(id, Running { number: self.started, stop: Stop::Task(task) });
         Ok(None)
     }
 
+    fn operation(&self, number: u64, id: &Arc<str>, queue: &mpsc::Sender<Box<Outgoing<E>>>) -> Operation<E> {
+        Operation { number, id: Arc::clone(id), info: Arc::clone(&self.info), queue: queue.clone() }
+    }
+
+    fn is_running(&self, number: u64, id: &str) -> bool {
+        self.operations.get(id).is_some_and(|running| running.number == number)
+    }
+
     /// The text of a result, unless its operation was stopped while the result waited.
-    fn release(&mut self, result: Outgoing) -> Option<String> {
-        let running = self.operations.get(&result.id)?;
-        if running.number != result.number {
+    fn release(&mut self, outgoing: Outgoing<E>) -> Option<String> {
+        let Outgoing { number, id, what } = outgoing;
+        if !self.is_running(number, &id) {
             return None;
         }
-        if result.last {
-            self.operations.remove(&result.id);
-        }
-        Some(result.text)
-    }
-}
-
-/// Says why the socket ends, and answers the other side's close.
-///
-/// Closing with unread input makes the system reset the connection and drop the code on its way, so what still comes is
-/// read. A message that cannot be read ends reading for good: then the other side is given the time to take the code.
-async fn farewell(mut socket: WebSocket, end: End) {
-    let mut readable = true;
-    if let End::Close(code, reason) = end {
-        readable = !matches!(code, close_code::SIZE | close_code::INVALID);
-        socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await.ok();
-    }
-    while let Some(Ok(_)) = socket.recv().await {}
-    if !readable {
-        sleep(FAREWELL).await;
-    }
-}
-
-/// A message that cannot be read: too large, not a WebSocket's, or the connection broke.
-fn unreadable(error: &axum::Error) -> End {
-    use tokio_tungstenite::tungstenite::Error;
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Error>());
-    match cause {
-        Some(Error::Capacity(_)) => End::Close(close_code::SIZE, "message too large"),
-        Some(Error::Utf8(_)) => End::Close(close_code::INVALID, "message is not UTF-8"),
-        _ => End::Gone,
-    }
-}
-
-/// Operations catch their own panics; what escapes is a fault in the serving itself.
-fn after(ended: Result<(), JoinError>) -> Step {
-    match ended {
-        Err(error) if error.is_panic() => {
-            reply::panicked(&*error.into_panic());
-            Err(End::Close(4500, "Internal server error"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// One operation of a socket.
-struct Operation {
-    number: u64,
-    id: Arc<str>,
-    info: Arc<RequestInfo>,
-    queue: mpsc::Sender<Outgoing>,
-}
-
-impl Operation {
-    async fn run<E: Executor>(self, endpoint: Endpoint<E>, parameters: Parameters) {
-        let prepared = match endpoint.prepare(parameters, &self.info).await {
-            Ok(prepared) => prepared,
-            Err(refused) => return self.send(Said::Error { id: &self.id, payload: &refused.errors }, true).await,
-        };
-        if prepared.operation == OperationType::Subscription {
-            let mut results = endpoint.subscribe(prepared);
-            let mut first = true;
-            while let Some(response) = results.next().await {
-                if !self.pass(&response, std::mem::take(&mut first)).await {
-                    return;
-                }
+        match what {
+            What::Text(text) => Some(text),
+            What::Last(text) => {
+                self.operations.remove(&id);
+                Some(text)
             }
-        } else if !self.pass(&endpoint.execute(prepared).await, true).await {
-            return;
+            What::Member(follower) => {
+                let (live, stop) = stream::abortable(live(number, Arc::clone(&id), follower));
+                self.members.push(live.boxed());
+                self.operations.insert(id, Running { number, stop: Stop::Member(stop) });
+                None
+            }
         }
-        self.send(Said::Complete { id: &self.id }, true).await;
     }
 
-    /// Sends a result; false if there will be no more, because the operation never started.
-    async fn pass(&self, response: &Response, first: bool) -> bool {
-        let refused = first && reply::is_request_error(response);
-        if refused {
-            self.send(Said::Error { id: &self.id, payload: &response.errors }, true).await;
-        } else {
-            self.send(Said::next(&self.id, response), false).await;
+    /// The text of what a shared run tells.
+    fn pass(&mut self, live: Live<E>, queue: &mpsc::Sender<Box<Outgoing<E>>>) -> Option<String> {
+        let Live { number, id, what } = live;
+        if !self.is_running(number, &id) {
+            return None;
         }
-        !refused
-    }
-
-    async fn send(&self, message: Said<'_>, last: bool) {
-        let Some(text) = message.text() else { return };
-        // The receiver goes only with the socket, which ends this task too.
-        self.queue.send(Outgoing { number: self.number, id: Arc::clone(&self.id), text, last }).await.ok();
+        match what {
+            Shared::Frame(frame, is_first) => {
+                let is_refusal = is_first && frame.refusal().is_some();
+                if is_refusal && let Some(running) = self.operations.remove(&id) {
+                    running.stop();
+                }
+                Some(told(&id, &frame, is_refusal))
+            }
+            Shared::Behind(follower) => {
+                let operation = self.operation(number, &id, queue);
+                let task = self.tasks.spawn(operation.catch_up(follower));
+                self.operations.insert(id, Running { number, stop: Stop::Task(task) });
+                None
+            }
+            Shared::Over => {
+                self.operations.remove(&id);
+                Said::Complete { id: &id }.text()
+            }
+        }
     }
 }

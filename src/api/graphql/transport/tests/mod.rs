@@ -9,6 +9,7 @@
 
 mod http;
 mod load;
+mod share;
 mod socket;
 
 use std::{

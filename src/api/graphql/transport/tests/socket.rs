@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
+use async_graphql::Executor;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,16 +12,20 @@ use tokio_tungstenite::{
 };
 
 use super::{Bench, Settings, bench, until};
-use crate::api::graphql::transport::{PATH, router};
+use crate::api::graphql::transport::{Endpoint, PATH, router};
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 const PROTOCOL: Option<&str> = Some("graphql-transport-ws");
 
 pub(super) async fn serve(bench: &Bench) -> SocketAddr {
+    listen(bench.endpoint.clone()).await
+}
+
+pub(super) async fn listen<E: Executor>(endpoint: Endpoint<E>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = router(bench.endpoint.clone(), |methods| methods);
+    let router = router(endpoint, |methods| methods);
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
 }
@@ -67,8 +72,13 @@ async fn closed(socket: &mut Socket) -> u16 {
 
 /// A socket that was admitted.
 pub(super) async fn ready(address: SocketAddr) -> Socket {
+    ready_with(address, json!({})).await
+}
+
+/// The same with this payload at the beginning.
+pub(super) async fn ready_with(address: SocketAddr, payload: Value) -> Socket {
     let mut socket = open(address, PROTOCOL, None).await.unwrap();
-    say(&mut socket, json!({"type": "connection_init"})).await;
+    say(&mut socket, json!({"type": "connection_init", "payload": payload})).await;
     assert_eq!(hear(&mut socket).await, json!({"type": "connection_ack"}));
     socket
 }

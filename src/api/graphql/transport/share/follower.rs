@@ -1,0 +1,203 @@
+//! One subscriber: alone, a member of a run, or on the way from the one to the other.
+
+use std::sync::Arc;
+
+use async_graphql::{Executor, Response};
+use futures_util::StreamExt as _;
+use metrics::counter;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        Endpoint, RequestInfo, SHARED_LAGS,
+        course::Course,
+        frame::Frame,
+        run::{Prepared, Tally},
+        turn::Events,
+    },
+    Run, Wish,
+};
+
+/// What a subscriber gets next.
+pub(in super::super) enum Told {
+    /// A result, and whether it is the first.
+    Frame(Arc<Frame>, bool),
+    /// It is a member from now on.
+    CaughtUp,
+    /// It has fallen behind, and has to [catch up](Follower::catch_up) before it goes on.
+    Behind,
+    /// There will be no more.
+    Over,
+}
+
+/// A subscription as its subscriber has it. Dropping it ends it.
+///
+/// Results come in order, without gaps and, where they have positions, without doubles.
+pub(in super::super) struct Follower<E> {
+    endpoint: Endpoint<E>,
+    info: Arc<RequestInfo>,
+    tally: Tally,
+    alone: Option<Box<Alone>>,
+    member: Option<Member>,
+}
+
+/// One execution of a subscription, of all members or of one who is behind.
+pub(in super::super) struct Alone {
+    /// Not before this.
+    after: Option<CancellationToken>,
+    source: Source,
+    course: Option<Course>,
+}
+
+enum Source {
+    Events(Events),
+    Refused(Option<Frame>),
+}
+
+/// A place in a run.
+pub(super) struct Member {
+    pub(super) run: Arc<Run>,
+    pub(super) frames: broadcast::Receiver<Arc<Frame>>,
+    /// Everything up to here was handed over, or was there before.
+    pub(super) position: Option<i64>,
+    /// The run was begun for it.
+    pub(super) is_first: bool,
+    pub(super) has_heard: bool,
+}
+
+impl Alone {
+    /// From the results of the library.
+    pub(in super::super) fn new(events: Events, course: Option<Course>) -> Self {
+        Self { after: None, source: Source::Events(events), course }
+    }
+
+    /// What was refused after all.
+    pub(super) fn refused(response: &Response) -> Self {
+        Self { after: None, source: Source::Refused(Some(Frame::of(response))), course: None }
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        if let Some(after) = &self.after {
+            after.cancelled().await;
+            self.after = None;
+        }
+        match &mut self.source {
+            Source::Events(events) => {
+                let response = events.next().await?;
+                Some(Frame::at(&response, self.course.as_ref().and_then(Course::position)))
+            }
+            Source::Refused(frame) => frame.take(),
+        }
+    }
+}
+
+impl<E: Executor> Endpoint<E> {
+    /// Starts a subscription, or joins the others that mean the same. A panic is the last of its events, and so is an event
+    /// that takes too long.
+    ///
+    /// One event is executed at a time, when the reader has taken those before and it is its [turn](super::super::turn).
+    pub(in super::super) fn subscribe(&self, prepared: Prepared, info: &Arc<RequestInfo>) -> Follower<E> {
+        let Prepared { recipe, data, wish, name, .. } = prepared;
+        let (alone, member) = match wish {
+            None => (Some(self.alone(recipe.into_request(data), None)), None),
+            Some(Wish { key, resumes }) => {
+                let recipe = Arc::new(recipe);
+                // A member before it begins alone: so nothing falls between the two.
+                let member = self.join(key, &recipe, info);
+                let alone = resumes.then(|| {
+                    let after = Some(member.run.course.begun().clone());
+                    Alone { after, ..self.alone(recipe.request(data), Some(Course::up_to_now(None))) }
+                });
+                (alone, Some(member))
+            }
+        };
+        let (endpoint, info) = (self.clone(), Arc::clone(info));
+        Follower { endpoint, info, tally: Tally::start(name), alone: alone.map(Box::new), member }
+    }
+}
+
+impl<E: Executor> Follower<E> {
+    /// Whether its events are executed for it alone, which should not happen in the middle of something else.
+    pub(in super::super) const fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// What comes next. May be dropped at any point and asked again.
+    pub(in super::super) async fn next(&mut self) -> Told {
+        if let Some(alone) = &mut self.alone {
+            if let Some(frame) = alone.next().await {
+                let is_first = self.tally.saw(frame.label);
+                return Told::Frame(Arc::new(frame), is_first);
+            }
+            let course = alone.course.take().filter(Course::is_complete);
+            self.alone = None;
+            let (Some(course), Some(member)) = (course, &mut self.member) else {
+                self.member = None;
+                return Told::Over;
+            };
+            member.position = course.position().or(member.position);
+            return Told::CaughtUp;
+        }
+        let Some(member) = &mut self.member else { return Told::Over };
+        match member.next().await {
+            Told::Frame(frame, _) => {
+                let is_first = self.tally.saw(frame.label);
+                Told::Frame(frame, is_first)
+            }
+            // Joined at the very end of a run: nobody has told it why, and the next one may go on.
+            Told::Over if !member.is_first && !member.has_heard => {
+                let (run, position) = (Arc::clone(&member.run), member.position);
+                *member = self.endpoint.join(run.key.clone(), &run.recipe, &self.info);
+                member.position = position.or(member.position);
+                if position.is_some() { Told::Behind } else { Told::CaughtUp }
+            }
+            told => told,
+        }
+    }
+
+    /// Goes on alone, from where it stands up to now.
+    pub(in super::super) async fn catch_up(&mut self) {
+        let Some(member) = &self.member else { return };
+        let begun = member.run.course.begun().clone();
+        let alone = match member.position {
+            Some(position) => {
+                let course = Course::up_to_now(Some(position));
+                self.endpoint.attached(&member.run.recipe, &self.info, course).await
+            }
+            // Nothing was told to anybody: nothing is missing.
+            None => return,
+        };
+        self.alone = Some(Box::new(Alone { after: Some(begun), ..alone }));
+    }
+}
+
+impl Member {
+    async fn next(&mut self) -> Told {
+        loop {
+            match self.frames.recv().await {
+                Ok(frame) => {
+                    frame.take();
+                    self.has_heard = true;
+                    if let Some(position) = frame.position {
+                        if self.position.is_some_and(|reached| position <= reached) {
+                            continue;
+                        }
+                        self.position = Some(position);
+                    }
+                    return Told::Frame(frame, false);
+                }
+                Err(RecvError::Lagged(_)) => {
+                    counter!(SHARED_LAGS).increment(1);
+                    // Before it begins alone, so that nothing falls between the two.
+                    self.frames = self.frames.resubscribe();
+                    self.position = self.position.or_else(|| self.run.before_first());
+                    // What it has heard is not how the run ended.
+                    (self.is_first, self.has_heard) = (false, false);
+                    return Told::Behind;
+                }
+                Err(RecvError::Closed) => return Told::Over,
+            }
+        }
+    }
+}
