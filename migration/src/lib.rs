@@ -18,6 +18,7 @@ mod m20261123_000007_create_event_source;
 mod m20261123_000007_lead_with_names;
 mod m20261123_000008_add_administration;
 mod m20261123_000009_count_losses;
+mod m20261123_000010_find_failures;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_carry_causes::Migration),
             Box::new(m20261123_000008_add_administration::Migration),
             Box::new(m20261123_000009_count_losses::Migration),
+            Box::new(m20261123_000010_find_failures::Migration),
         ]
     }
 }

@@ -42,7 +42,7 @@ pub struct Summary {
 impl Summary {
     fn count(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Applied => self.applied += 1,
+            Outcome::Applied { .. } => self.applied += 1,
             Outcome::Unchanged => self.unchanged += 1,
             Outcome::Parked(parked) => *self.parked.entry(parked.code).or_default() += 1,
         }

@@ -23,7 +23,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The ledger or an account changed.
-    Applied,
+    Applied {
+        /// Whether nothing was held of the record, not even that it was deleted; decided where it was written.
+        is_new: bool,
+    },
     /// Already known, overtaken by a newer one, or of no interest here.
     Unchanged,
     /// Put aside for a person.
@@ -118,7 +121,7 @@ async fn waited<T>(stage: Stage, work: impl Future<Output = T>) -> T {
 
 fn outcome(effect: &Effect) -> Outcome {
     match effect {
-        Effect::Applied => Outcome::Applied,
+        Effect::Applied { is_new } => Outcome::Applied { is_new: *is_new },
         Effect::Unchanged => Outcome::Unchanged,
         Effect::Parked(parked) => Outcome::Parked(parked.clone()),
     }

@@ -33,7 +33,7 @@ pub(super) fn notify(app: &App, persisted: Persisted, operations: &[&'static str
 /// Counts a message that is done.
 pub(super) fn count(operation: &'static str, effect: &Effect) {
     let outcome = match effect {
-        Effect::Applied => "applied",
+        Effect::Applied { .. } => "applied",
         Effect::Unchanged => "unchanged",
         Effect::Parked(parked) => {
             counter!("gateway_ingest_parked_total", "stage" => parked.stage.as_str(), "code" => parked.code)

@@ -106,8 +106,8 @@ pub async fn submit(app: &App, key: &ServiceKey, kind: Kind, items: &[&str]) -> 
     let uris: Vec<String> = good.iter().map(|item| item.address.uri.clone()).collect();
     let held = if uris.is_empty() { HashMap::new() } else { record::by_uris(app.db.read(), uris).await? };
     let mut lines = Vec::new();
-    // For each good item whether it was known before, and whether it has a line.
-    let mut known = Vec::new();
+    // For each good item whether it has a line.
+    let mut has_lines = Vec::new();
     let mut seen = HashSet::new();
     for item in &good {
         let uri = item.address.uri.as_str();
@@ -117,13 +117,13 @@ pub async fn submit(app: &App, key: &ServiceKey, kind: Kind, items: &[&str]) -> 
         if !is_same {
             lines.push(line(item)?);
         }
-        known.push((held.is_some() || !is_first, !is_same));
+        has_lines.push(!is_same);
     }
     let mut outcomes = ingest::submit(app, &lines).await?.into_iter();
     let shown = Shown::find(app, key.tenant, kind, &good).await?;
-    let mut known = known.into_iter();
+    let mut has_lines = has_lines.into_iter();
     let mut receipt = |item: Item| {
-        let (was_known, has_line) = known.next().ok_or_else(unanswered)?;
+        let has_line = has_lines.next().ok_or_else(unanswered)?;
         let outcome = if has_line { outcomes.next().ok_or_else(unanswered)? } else { ingest::Outcome::Unchanged };
         let (slug, attendee) = shown.of(&item);
         let outcome = match outcome {
@@ -132,10 +132,10 @@ pub async fn submit(app: &App, key: &ServiceKey, kind: Kind, items: &[&str]) -> 
                 return Err(Error::invalid(field, parked.code, parked.why));
             }
             ingest::Outcome::Unchanged => Outcome::Unchanged,
-            ingest::Outcome::Applied if kind == Kind::Rsvp && attendee.is_none() => Outcome::Waiting,
-            ingest::Outcome::Applied if was_known => Outcome::Updated,
-            ingest::Outcome::Applied if shown.is_double(&item) => Outcome::Duplicate,
-            ingest::Outcome::Applied => Outcome::Created,
+            ingest::Outcome::Applied { .. } if kind == Kind::Rsvp && attendee.is_none() => Outcome::Waiting,
+            ingest::Outcome::Applied { is_new: false } => Outcome::Updated,
+            ingest::Outcome::Applied { .. } if shown.is_double(&item) => Outcome::Duplicate,
+            ingest::Outcome::Applied { .. } => Outcome::Created,
         };
         Ok(Receipt { outcome, slug, attendee })
     };

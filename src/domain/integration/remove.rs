@@ -57,7 +57,7 @@ pub async fn remove(app: &App, key: &ServiceKey, kind: Kind, source: &str, id: &
         cid: None,
     };
     match ingest::submit(app, &[of_claim(&address.author, None, &claim)]).await?.into_iter().next() {
-        Some(ingest::Outcome::Applied) => Ok(()),
+        Some(ingest::Outcome::Applied { .. }) => Ok(()),
         Some(ingest::Outcome::Parked(parked)) => Err(Error::invalid("sourceId", parked.code, parked.why)),
         Some(ingest::Outcome::Unchanged) | None => Err(missing(id)),
     }

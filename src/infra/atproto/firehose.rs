@@ -19,7 +19,7 @@ use url::Url;
 
 use super::{
     car,
-    stream::{Frame, Notice, Reading, Wanted, now_us},
+    frame::{Frame, Notice, Reading, Wanted, now_us},
 };
 
 /// Parameters that a subscription sets itself and an endpoint may not.

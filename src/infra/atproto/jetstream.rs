@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::stream::{Frame, Reading, Wanted};
+use super::frame::{Frame, Reading, Wanted};
 
 /// Parameters that a subscription sets itself and an endpoint may not.
 pub(super) const PARAMETERS: &[&str] =

@@ -2,6 +2,7 @@
 
 pub mod car;
 pub mod firehose;
+mod frame;
 pub mod identity;
 pub mod jetstream;
 pub mod pds;

@@ -9,18 +9,19 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, str::FromStr, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::session::{Follower, Lost};
-use super::{firehose, jetstream};
+pub use super::frame::{Frame, Wanted};
+use super::{
+    firehose,
+    frame::{Notice, Reading, now_us},
+    jetstream,
+};
 use crate::error::{Error, Result};
 
 /// How far back a Jetstream is read again after a break, in µs; its times are not strictly those of arrival.
@@ -116,31 +117,6 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Which commits to keep. Identity, account and resync lines always are.
-#[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    collections: Vec<String>,
-}
-
-impl Wanted {
-    /// Keeps these collections, each an NSID or a prefix such as `app.example.*`; none at all means every collection.
-    pub fn new(collections: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { collections: collections.into_iter().map(Into::into).collect() }
-    }
-
-    pub(super) fn collections(&self) -> &[String] {
-        &self.collections
-    }
-
-    pub(super) fn has(&self, collection: &str) -> bool {
-        self.collections.is_empty()
-            || self.collections.iter().any(|wanted| match wanted.strip_suffix('*') {
-                Some(prefix) => collection.starts_with(prefix),
-                None => wanted == collection,
-            })
-    }
-}
-
 /// Patience and bounds of a connection.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
@@ -186,24 +162,6 @@ pub struct Start {
     pub cursor: Option<i64>,
 }
 
-/// One message, as a line of Jetstream's first version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Position in the list of endpoints of the one that sent it.
-    pub endpoint: usize,
-    /// The repository that it is about.
-    pub did: String,
-    /// What may be stored for the endpoint once this frame, and all before it, are safe. Of the lines of one commit,
-    /// only the last passes the commit.
-    pub cursor: i64,
-    /// `{"did", "time_us", "kind", …}` in one line, without a line break. Kinds are Jetstream's `commit`, `identity` and
-    /// `account`, and `resync` for what must be read again from the repository:
-    /// `{"rev", "reason": "too_big|gap|sync|missing_block|undecodable", "collection"?, "rkey"?}`.
-    pub json: String,
-    /// The collection of the record that it is about, or that could not be had; nothing for what concerns an account.
-    pub commit_collection: Option<String>,
-}
-
 /// What [`follow`] hands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -228,40 +186,6 @@ pub enum Item {
     },
 }
 
-/// What one message of a server becomes.
-pub(super) struct Reading {
-    /// Closed set, for metrics.
-    pub(super) kind: &'static str,
-    pub(super) frames: Vec<Frame>,
-    /// Where to resume after this message, if it moves that.
-    pub(super) cursor: Option<i64>,
-    /// When it happened, in µs.
-    pub(super) time_us: Option<i64>,
-    pub(super) notice: Option<Notice>,
-}
-
-impl Reading {
-    pub(super) const fn of(kind: &'static str) -> Self {
-        Self { kind, frames: Vec::new(), cursor: None, time_us: None, notice: None }
-    }
-}
-
-/// What a server says of the stream itself.
-pub(super) enum Notice {
-    /// The cursor was too old.
-    Gap,
-    /// The cursor is not one of this server.
-    CursorRefused,
-    /// The server ends the stream, for this reason.
-    Closing(String),
-}
-
-/// Now, in µs since 1970.
-pub(super) fn now_us() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
-}
-
 /// Follows one of the endpoints at a time until told to stop or until nobody takes the items any more.
 ///
 /// Begins with the first; after [`attempts`](StreamSettings::attempts) fruitless connections the next one's turn comes,
@@ -277,7 +201,7 @@ pub async fn follow(
     if starts.is_empty() {
         return Err(Error::invalid("streams", "STREAM_INVALID", "there is no endpoint to follow"));
     }
-    let asked = wanted.collections.len();
+    let asked = wanted.collections().len();
     if asked > jetstream::MAX_COLLECTIONS && starts.iter().any(|s| s.endpoint.dialect == Dialect::Jetstream) {
         let why = format!("a Jetstream serves at most {} collections, not {asked}", jetstream::MAX_COLLECTIONS);
         return Err(Error::invalid("streams", "TOO_MANY_COLLECTIONS", why));

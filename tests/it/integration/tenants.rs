@@ -115,7 +115,7 @@ async fn what_is_brought_to_no_tenant_is_parked() {
         };
         let own = bench.test.app.tenant.id();
         let outcomes = bench.test.submit(&[claim(own), claim(99), claim(own)]).await;
-        assert_eq!((&outcomes[0], &outcomes[2]), (&Outcome::Applied, &Outcome::Unchanged));
+        assert_eq!((&outcomes[0], &outcomes[2]), (&Outcome::Applied { is_new: true }, &Outcome::Unchanged));
         assert!(matches!(&outcomes[1], Outcome::Parked(parked) if parked.code == "TENANT_UNKNOWN"), "{outcomes:?}");
         let parked = ingest_failure::Entity::find().all(bench.test.app.db.read()).await.unwrap();
         assert_eq!((parked.len(), parked[0].uri.as_deref()), (1, Some("web://99/event/1")));

@@ -139,3 +139,24 @@ async fn a_copy_that_was_taken_away_comes_back_by_itself_or_by_its_record() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn of_many_who_bring_the_same_at_once_one_has_created_it() {
+    on_each_database(async |database| {
+        let bench = Bench::open(database).await;
+        for round in 0..5 {
+            let items = (0..8).map(|number| {
+                let mut item = of_web(&format!("round {round}"));
+                item["description"] = format!("as {number} has it").into();
+                item
+            });
+            let items: Vec<Value> = items.collect();
+            let answers = join_all(items.iter().map(|item| bench.bring(EVENTS, item))).await;
+            let mut outcomes: Vec<&str> = answers.iter().filter_map(|answer| answer["outcome"].as_str()).collect();
+            outcomes.sort_unstable();
+            assert_eq!(outcomes, [["created"].as_slice(), &["updated"; 7]].concat());
+        }
+        assert_eq!(bench.events().await.len(), 5);
+    })
+    .await;
+}

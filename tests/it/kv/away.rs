@@ -137,17 +137,16 @@ async fn rings_are_heard_again_after_a_cut_and_after_a_silence() {
         let (kv, other) = (store.open().await, store.open().await);
         let bell = kv.bell(Topic::Changes);
         let mut listener = bell.listen();
-        let mut is_first = true;
         for disturb in [|_: &Proxy| {}, Proxy::cut, |proxy: &Proxy| proxy.silence(true)] {
             disturb(&proxy);
-            if !is_first {
+            if proxy.is_silent() {
+                // Until it is noticed; a cut is noticed at once, and over before somebody who looks now and then sees it.
                 until(async || !bell.is_joined()).await;
+                proxy.silence(false);
             }
-            is_first = false;
-            proxy.silence(false);
-            until(async || bell.is_joined()).await;
             // Joining is itself heard; what is pending of it must not be taken for the ring.
             in_time(listener.rung()).await;
+            until(async || bell.is_joined()).await;
             while listener.rung().now_or_never().is_some() {}
             until(async || answers(&other).await).await;
             other.bell(Topic::Changes).ring();

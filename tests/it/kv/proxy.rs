@@ -58,6 +58,10 @@ impl Proxy {
         self.is_silent.send_replace(is_silent);
     }
 
+    pub(super) fn is_silent(&self) -> bool {
+        *self.is_silent.borrow()
+    }
+
     /// Ends all connections.
     pub(super) fn cut(&self) {
         self.cuts.send_modify(|count| *count += 1);

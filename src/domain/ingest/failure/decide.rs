@@ -219,7 +219,7 @@ async fn again(app: &App, actor: &Actor, chunk: &mut [Decision], end: Option<Ins
     for (decision, outcome) in decisions.into_iter().zip(submit(app, &messages).await?) {
         decision.became = match outcome {
             Outcome::Parked(parked) => Became::Parked(parked),
-            Outcome::Applied | Outcome::Unchanged => {
+            Outcome::Applied { .. } | Outcome::Unchanged => {
                 applied.push(decision.failure.id);
                 Became::Applied
             }

@@ -37,7 +37,7 @@ impl Work {
             return Effect::Parked(Parked::at(Stage::Persist, "REVISION_AHEAD", why));
         }
         let effect = self.take_record(&self.change(claim, rev, None));
-        if effect == Effect::Applied {
+        if let Effect::Applied { .. } = effect {
             self.items.forget(&claim.uri);
         }
         effect
@@ -76,16 +76,14 @@ impl Work {
         let says_nothing = known == Some(record.as_str());
         let version = Version { cid: None, reading: claim.source.read(&record), record };
         let effect = self.take_version(claim, held, version.clone());
-        if effect != Effect::Applied {
-            return effect;
-        }
+        let Effect::Applied { .. } = effect else { return effect };
         if let (Some((at, place)), Ok(Draft::Event(draft))) = (item, &version.reading.draft)
             && let Some(method) = self.items.attach(&claim.uri, at, draft, place)
         {
             *self.persisted.matches.entry(method).or_default() += 1;
         }
         // Its time is taken, so that an earlier one cannot come after it.
-        if says_nothing { Effect::Unchanged } else { Effect::Applied }
+        if says_nothing { Effect::Unchanged } else { effect }
     }
 
     fn change(&self, claim: &Claimed, rev: String, version: Option<Version>) -> RecordChange {

@@ -48,7 +48,10 @@ pub const LOCK: [&str; 1] = ["projections"];
 /// What a message did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    Applied,
+    /// It changed something; whether of a record of which nothing was held, not even that it was deleted.
+    Applied {
+        is_new: bool,
+    },
     Unchanged,
     Parked(Parked),
 }
@@ -211,7 +214,7 @@ impl Work {
             Mapped::Nothing => Effect::Unchanged,
             Mapped::Identity { did } => {
                 self.ask.insert(did.clone());
-                Effect::Applied
+                Effect::Applied { is_new: false }
             }
             Mapped::Account(account) => {
                 // A new status may mean a new host; and even a word that comes too late may be right.
@@ -226,7 +229,7 @@ impl Work {
                     self.flipped.insert(account.did.clone());
                 }
                 self.changed_standings.insert(account.did.clone());
-                Effect::Applied
+                Effect::Applied { is_new: false }
             }
             Mapped::Record(change) => self.take_record(change),
             Mapped::Claim(claim) => self.take_claim(claim),
@@ -251,7 +254,7 @@ impl Work {
             // It was parked when it came for the first time.
             Some(Err(_)) if novelty == Novelty::Echo => Effect::Unchanged,
             Some(Err(refusal)) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
-            _ => Effect::Applied,
+            _ => Effect::Applied { is_new: novelty == Novelty::New },
         }
     }
 
