@@ -24,7 +24,7 @@ use crate::{
 pub enum Outcome {
     /// The ledger or an account changed.
     Applied {
-        /// Whether nothing was held of the record, not even that it was deleted; decided where it was written.
+        /// Whether the record was not held, or only as deleted; decided where it was written.
         is_new: bool,
     },
     /// Already known, overtaken by a newer one, or of no interest here.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use chrono::{DateTime, Utc};
 use entities::{sets::Verdict, source_record as ledger};
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
 
@@ -23,6 +24,7 @@ pub(super) struct Held {
     pub(super) cid: Option<String>,
     pub(super) subject_uri: Option<String>,
     pub(super) verdict: Verdict,
+    pub(super) deleted_at: Option<DateTime<Utc>>,
 }
 
 /// How a change relates to what is held.
@@ -146,6 +148,7 @@ pub(super) async fn find_held<'a>(
             ledger::Column::Cid,
             ledger::Column::SubjectUri,
             ledger::Column::Verdict,
+            ledger::Column::DeletedAt,
         ])
         .filter(among(db.get_database_backend(), ledger::Column::Uri, uris.into_iter().map(str::to_owned).collect()))
         .into_model::<Held>()

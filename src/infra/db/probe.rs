@@ -62,10 +62,11 @@ impl Probe {
             if let Ok(outcome) = timeout(SLOW, &mut answer).await {
                 return outcome;
             }
+            // Boxed: every future that begins a transaction would be as large as opening a connection.
             let looked = tokio::select! {
                 biased;
                 outcome = &mut answer => return outcome,
-                looked = timeout(ANSWER, self.is_writable()) => looked,
+                looked = timeout(ANSWER, Box::pin(self.is_writable())) => looked,
             };
             let trouble = match looked {
                 Ok(Ok(_)) => continue,

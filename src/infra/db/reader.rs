@@ -17,7 +17,9 @@ use crate::infra::resilience::Breaker;
 
 /// Connections for reading. Cheap to clone.
 #[derive(Clone)]
-pub struct Reader {
+pub struct Reader(Arc<Inside>);
+
+struct Inside {
     pool: DatabaseConnection,
     probe: Probe,
     breaker: Arc<Breaker>,
@@ -25,20 +27,20 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn new(pool: DatabaseConnection, probe: Probe) -> Self {
-        Self { pool, probe, breaker: Arc::new(Breaker::new(POLICY)) }
+        Self(Arc::new(Inside { pool, probe, breaker: Arc::new(Breaker::new(POLICY)) }))
     }
 
     pub(super) fn pool(&self) -> &DatabaseConnection {
-        &self.pool
+        &self.0.pool
     }
 
     async fn ask<T>(&self, answer: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-        let backend = self.pool.get_database_backend();
+        let backend = self.0.pool.get_database_backend();
         if backend != DbBackend::Postgres {
             return answer.await;
         }
-        let pass = self.breaker.admit().map_err(|resting| DbErr::Conn(RuntimeErr::Internal(resting.to_string())))?;
-        let outcome = self.probe.watch(backend, answer).await;
+        let pass = self.0.breaker.admit().map_err(|resting| DbErr::Conn(RuntimeErr::Internal(resting.to_string())))?;
+        let outcome = self.0.probe.watch(backend, answer).await;
         match &outcome {
             Err(error) if is_away(error) => drop(pass.fails()),
             _ => drop(pass.works()),
@@ -50,23 +52,23 @@ impl Reader {
 #[async_trait]
 impl ConnectionTrait for Reader {
     fn get_database_backend(&self) -> DbBackend {
-        self.pool.get_database_backend()
+        self.0.pool.get_database_backend()
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.ask(self.pool.execute_raw(statement)).await
+        self.ask(self.0.pool.execute_raw(statement)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.ask(self.pool.execute_unprepared(sql)).await
+        self.ask(self.0.pool.execute_unprepared(sql)).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.ask(self.pool.query_one_raw(statement)).await
+        self.ask(self.0.pool.query_one_raw(statement)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.ask(self.pool.query_all_raw(statement)).await
+        self.ask(self.0.pool.query_all_raw(statement)).await
     }
 }
 

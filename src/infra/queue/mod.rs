@@ -155,7 +155,7 @@ pub struct DeadLetters {
 /// Letters that nobody else gets.
 #[derive(Debug)]
 enum Held {
-    Table(embedded::Exhumed),
+    Table(Box<embedded::Exhumed>),
     Broker(rabbit::Exhumed),
 }
 

@@ -83,6 +83,11 @@ impl Ledger {
         judge(change, self.held.get(&change.uri))
     }
 
+    /// Whether a record is held that was not deleted.
+    pub(super) fn lives(&self, uri: &str) -> bool {
+        self.held.get(uri).is_some_and(|held| held.deleted_at.is_none())
+    }
+
     /// Takes a change that is news.
     pub(super) fn take(&mut self, change: &RecordChange) {
         let before = self.held.get(&change.uri).and_then(|held| held.subject_uri.clone());
@@ -228,6 +233,7 @@ impl Ledger {
             cid: row.cid.clone(),
             subject_uri: row.subject_uri.clone(),
             verdict: row.verdict,
+            deleted_at: row.deleted_at,
         };
         self.held.insert(row.uri.clone(), held);
         self.rows.insert(row.uri.clone(), row);

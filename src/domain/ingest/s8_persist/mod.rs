@@ -48,7 +48,7 @@ pub const LOCK: [&str; 1] = ["projections"];
 /// What a message did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// It changed something; whether of a record of which nothing was held, not even that it was deleted.
+    /// It changed something; whether of a record that was not held, or only as deleted.
     Applied {
         is_new: bool,
     },
@@ -249,12 +249,13 @@ impl Work {
         if !novelty.is_news() {
             return Effect::Unchanged;
         }
+        let is_new = !self.ledger.lives(&change.uri);
         self.ledger.take(change);
         match change.version.as_ref().map(|version| &version.reading.draft) {
             // It was parked when it came for the first time.
             Some(Err(_)) if novelty == Novelty::Echo => Effect::Unchanged,
             Some(Err(refusal)) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
-            _ => Effect::Applied { is_new: novelty == Novelty::New },
+            _ => Effect::Applied { is_new },
         }
     }
 

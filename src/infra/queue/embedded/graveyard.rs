@@ -31,7 +31,7 @@ impl Embedded {
         }
         let taken = self.db.transact(|tx| async move { take(&*tx, self.topic, &self.owner, now, limit).await }).await?;
         let (ids, letters) = taken.into_iter().map(|(id, body)| (id, DeadLetter { body, is_ours: true })).unzip();
-        Ok(DeadLetters { letters, held: Some(Held::Table(Exhumed { table: self.clone(), ids })) })
+        Ok(DeadLetters { letters, held: Some(Held::Table(Box::new(Exhumed { table: self.clone(), ids }))) })
     }
 }
 
