@@ -45,7 +45,7 @@ async fn server_time(db: &Db) -> Result<Option<Duration>> {
     }
     let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()";
     let mut sum = Duration::ZERO;
-    for row in query(sql).fetch_all(db.read().get_postgres_connection_pool()).await? {
+    for row in query(sql).fetch_all(db.pool().get_postgres_connection_pool()).await? {
         let pid: i32 = row.try_get(0)?;
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if !name.starts_with("postgres") {

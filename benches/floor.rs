@@ -88,7 +88,7 @@ impl Content {
         let statements: Vec<Vec<Insert<'_>>> =
             self.0.iter().map(|batch| batch.iter().flat_map(|rows| rows.inserts(db.backend())).collect()).collect();
         if db.backend() == DbBackend::Postgres {
-            let mut connection = db.read().get_postgres_connection_pool().acquire().await?;
+            let mut connection = db.pool().get_postgres_connection_pool().acquire().await?;
             let meter = Meter::start(db).await?;
             let began = Instant::now();
             for batch in &statements {
@@ -100,7 +100,7 @@ impl Content {
             }
             meter.stop(began.elapsed()).await
         } else {
-            let mut connection = db.read().get_sqlite_connection_pool().acquire().await?;
+            let mut connection = db.pool().get_sqlite_connection_pool().acquire().await?;
             let meter = Meter::start(db).await?;
             let began = Instant::now();
             for batch in &statements {
@@ -122,7 +122,7 @@ impl Content {
             self.0.iter().map(|batch| batch.iter().map(Rows::as_text).collect()).collect();
         // Rows and their end travel in two parts. Over TCP the second waits for the first to be acknowledged, since the driver
         // leaves Nagle's algorithm on, for 40 ms a table.
-        let pool = db.read().get_postgres_connection_pool();
+        let pool = db.pool().get_postgres_connection_pool();
         let folder: String = query("SHOW unix_socket_directories").fetch_one(pool).await?.try_get(0)?;
         let mut options = PgConnectOptions::clone(&pool.connect_options());
         if let Some(folder) = folder.split(',').map(str::trim).find(|folder| Path::new(folder).is_dir()) {
@@ -245,7 +245,7 @@ impl Insert<'_> {
 async fn read_table(db: &Db, table: &'static str, key: &str, batch: &str) -> Result<Vec<(String, Rows)>> {
     let mut batches: BTreeMap<String, Rows> = BTreeMap::new();
     if db.backend() == DbBackend::Postgres {
-        let pool = db.read().get_postgres_connection_pool();
+        let pool = db.pool().get_postgres_connection_pool();
         let sql = "SELECT column_name::text, data_type::text FROM information_schema.columns
             WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position";
         let columns = query(sql).bind(table).fetch_all(pool).await?;
@@ -267,7 +267,7 @@ async fn read_table(db: &Db, table: &'static str, key: &str, batch: &str) -> Res
             }
         }
     } else {
-        let pool = db.read().get_sqlite_connection_pool();
+        let pool = db.pool().get_sqlite_connection_pool();
         let columns = query("SELECT name, type FROM pragma_table_info(?)").bind(table).fetch_all(pool).await?;
         let columns = columns.iter().map(|row| Ok((row.try_get(0)?, affinity(row.try_get(1)?).to_owned())));
         let columns = columns.collect::<Result<Vec<(String, String)>>>()?;
