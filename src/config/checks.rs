@@ -10,7 +10,8 @@ const GIGABYTE: u64 = 1 << 30;
 impl Config {
     /// What the types cannot say. Each message stands alone and holds no value that may be secret.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { database, kv, queue, http, graphql, streams, network, ingest, identity, log, telemetry } = self;
+        let Self { database, kv, queue, http, graphql, streams, network, session, ingest, identity, log, telemetry } =
+            self;
 
         let known = ["sqlite:", "postgres://", "postgresql://"];
         if !known.iter().any(|scheme| database.url.starts_with(scheme)) {
@@ -87,6 +88,8 @@ impl Config {
             (graphql.operation_timeout_seconds, 1, 3_600),
             (streams.stall_seconds, 1, 86_400),
             (network.timeout_seconds, 1, 3_600),
+            (u64::from(session.idle_days), 1, 3_650),
+            (u64::from(session.longest_days), 1, 3_650),
             (ingest.batch_size as u64, 1, 10_000),
             (ingest.max_record_bytes as u64, 1_024, 64 << 20),
             (u64::from(ingest.max_attempts), 1, 100),
