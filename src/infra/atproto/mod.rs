@@ -8,3 +8,4 @@ pub mod pds;
 pub mod relay;
 pub mod stream;
 pub mod syntax;
+pub mod vouched;
