@@ -134,7 +134,7 @@ impl Shown<'_> {
 ///
 /// Errors: `Unauthenticated` for a header that does not open. Whoever sends one wants to be somebody: to treat a mistyped
 /// key as none would hide the mistake. A cookie is sent whether it opens or not, and one that does not is as none.
-/// `Forbidden` for a key or a person in a tenant that is none of their own.
+/// `Forbidden` for a key or a person in a tenant that is none of their own; there a cookie is as none, too.
 pub async fn identify(app: &App, shown: Shown<'_>, tenant: Option<&str>) -> Result<Actor> {
     let actor = match shown {
         Shown { authorization: Some(shown), .. } => {
@@ -153,7 +153,11 @@ pub async fn identify(app: &App, shown: Shown<'_>, tenant: Option<&str>) -> Resu
     };
     Ok(match (actor, tenant) {
         (Actor::Key(key), Some(slug)) => Actor::Key(key.enter(app, slug).await?),
-        (Actor::Person(person), Some(slug)) => Actor::Person(person.enter(app, slug).await?),
+        (Actor::Person(person), Some(slug)) => match person.enter(app, slug).await {
+            // The browser sends the cookie to pages of every tenant.
+            Err(Error::Forbidden { .. }) if shown.authorization.is_none() => Actor::Anonymous,
+            entered => Actor::Person(entered?),
+        },
         (actor, _) => actor,
     })
 }

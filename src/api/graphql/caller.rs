@@ -40,12 +40,15 @@ pub(super) struct Callers {
     app: App,
     origins: Origins,
     places: Arc<Semaphore>,
+    /// Places of those for whom a foreign host has to be asked: when it is slow, nobody else waits.
+    vouched: Arc<Semaphore>,
 }
 
 impl Callers {
     pub(super) fn new(app: &App) -> Self {
         let origins = Origins { allowed: app.config.http.allowed_origins.clone() };
-        Self { app: app.clone(), origins, places: Arc::new(Semaphore::new(LOOK_UPS)) }
+        let places = || Arc::new(Semaphore::new(LOOK_UPS));
+        Self { app: app.clone(), origins, places: places(), vouched: places() }
     }
 
     async fn identify(&self, info: &RequestInfo) -> Result<Actor, Refusal> {
@@ -53,14 +56,14 @@ impl Callers {
         if let Shown { authorization: None, cookie: None } = shown {
             return Ok(Actor::Anonymous);
         }
-        let busy = |_| Refusal::new(Code::Unavailable, "too many keys are being looked up; try again");
-        let place = timeout(PATIENCE, self.places.acquire()).await.map_err(busy)?;
-        if info.transport != Transport::Http && shown.is_for_one_request() {
-            return Err(Refusal::new(
-                Code::Unauthenticated,
-                "failed to know the caller: this token is for one request",
-            ));
+        let is_for_one_request = shown.is_for_one_request();
+        if info.transport != Transport::Http && is_for_one_request {
+            let why = "failed to know the caller: this token is for one request";
+            return Err(Refusal::new(Code::Unauthenticated, why));
         }
+        let busy = |_| Refusal::new(Code::Unavailable, "too many keys are being looked up; try again");
+        let places = if is_for_one_request { &self.vouched } else { &self.places };
+        let place = timeout(PATIENCE, places.acquire()).await.map_err(busy)?;
         // Whether there is such a tenant was asked at the door.
         let named = info.headers.get(tenant::HEADER).map(|name| name.to_str().unwrap_or_default());
         let actor = actor::identify(&self.app, shown, named).await.map_err(|error| refusal(&error));

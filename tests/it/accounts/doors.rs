@@ -1,11 +1,14 @@
 //! Sessions at the doors: cookies, other people's pages, codes of apps, sockets.
 
+use std::net::SocketAddr;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
 use data_encoding::BASE64URL_NOPAD;
+use futures_util::{SinkExt, StreamExt};
 use gateway::{
     api::http::{cookie, router},
     app::App,
@@ -22,6 +25,10 @@ use gateway::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest, http::HeaderValue},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -215,6 +222,14 @@ async fn a_session_opens_its_own_tenant_and_no_other() {
             let answer = bench.ask(&[("authorization", &bearer), ("x-tenant-id", tenant)], VIEWER).await;
             assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{tenant}: {answer}");
         }
+        // A browser sends its cookie to pages of every tenant: there it is as none.
+        let held = session::open(&bench.app, user.id, Kind::Cookie, None).await.unwrap().token;
+        let cookie = format!("__Host-session={held}");
+        for (tenant, is_known) in [("default", true), ("other", false)] {
+            let headers = [("origin", "https://gateway.example"), ("cookie", &cookie), ("x-tenant-id", tenant)];
+            let answer = bench.ask(&headers, VIEWER).await;
+            assert_eq!(answer["data"]["viewer"].is_object(), is_known, "{tenant}: {answer}");
+        }
         // In another tenant the same person is another account.
         let there = bench.app.of(tenant::Tenant::by_slug(bench.app.db.read(), "other").await.unwrap().unwrap());
         let second = sign_in(&there, &signed_in(1)).await.unwrap();
@@ -223,6 +238,48 @@ async fn a_session_opens_its_own_tenant_and_no_other() {
         assert!(matches!(found, Error::NotFound { .. }));
     })
     .await;
+}
+
+/// Who the viewer is on a socket that a page of this origin opens with this cookie; nothing when it may open none.
+async fn viewer_on_socket(address: SocketAddr, origin: &str, cookie: &str) -> Option<Value> {
+    let mut request = format!("ws://{address}/graphql").into_client_request().unwrap();
+    for (name, value) in [("sec-websocket-protocol", "graphql-transport-ws"), ("origin", origin), ("cookie", cookie)] {
+        request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+    }
+    let (mut socket, _) = connect_async(request).await.ok()?;
+    let subscribe = json!({ "type": "subscribe", "id": "1", "payload": { "query": "{ viewer { user { did } } }" } });
+    for said in [json!({ "type": "connection_init" }), subscribe] {
+        socket.send(Message::text(said.to_string())).await.unwrap();
+    }
+    loop {
+        let Message::Text(text) = socket.next().await.unwrap().unwrap() else { continue };
+        let mut heard: Value = serde_json::from_str(&text).unwrap();
+        if heard["type"] == "next" {
+            return Some(heard["payload"]["data"]["viewer"].take());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_opens_sockets_of_own_pages_only() {
+    let test = sqlite().await;
+    let app = TestApp::open(&test).await.app;
+    let user = sign_in(&app, &signed_in(1)).await.unwrap();
+    let opened = session::open(&app, user.id, Kind::Cookie, None).await.unwrap();
+    let settings = [
+        ("GATEWAY_STREAMS__ENDPOINTS", String::new()),
+        ("GATEWAY_STREAMS__BACKFILL", String::new()),
+        ("GATEWAY_HTTP__ALLOWED_ORIGINS", "*".to_owned()),
+    ];
+    let gateway = Launch::new(&test.url, settings).start().await;
+    let cookie = format!("session={}", opened.token);
+    let own = format!("http://{}", gateway.address);
+    let viewer = viewer_on_socket(gateway.address, &own, &cookie).await;
+    assert_eq!(viewer, Some(json!({ "user": { "did": user.did } })));
+    // What is for all pages is not for somebody's cookie.
+    assert_eq!(viewer_on_socket(gateway.address, "https://evil.example", &cookie).await, Some(Value::Null));
+    assert!(gateway.stop().await.success());
+    test.discard().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

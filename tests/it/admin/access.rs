@@ -51,7 +51,7 @@ const ARGUMENTS: [(&str, &str); 25] = [
     ),
     ("Mutation.deleteIngestedEvent", r#"(input: { sourceType: WEB, sourceId: "x" })"#),
     ("Mutation.deleteIngestedRsvp", r#"(input: { sourceType: WEB, sourceId: "x" })"#),
-    ("Mutation.createShadowAccount", r#"(input: { did: "did:web:localhost%3A1" })"#),
+    ("Mutation.createShadowAccount", r#"(input: { did: "did:web:author.example.com" })"#),
     ("Mutation.claimShadowAccount", r#"(input: { shadowAccountId: "YWNjb3VudDo5OTk" })"#),
     ("Mutation.claimShadowAccountFor", r#"(input: { shadowAccountId: "YWNjb3VudDo5OTk", userId: "YWNjb3VudDo5OTg" })"#),
     ("Mutation.mergeShadowAccounts", r#"(input: { shadowAccountId: "YWNjb3VudDo5OTk", intoId: "YWNjb3VudDo5OTg" })"#),
