@@ -109,7 +109,7 @@ async fn world(test: &TestDb, gateway: &TestApp, rng: &mut Rng) -> user::Model {
             for number in 0..4 {
                 if rng.bool() {
                     let status = ["going", "interested", "notgoing"][rng.usize(..3)];
-                    lines.push(answer_of(person, (organizer, number), status, 100 + rng.i64(..50)));
+                    lines.push(answer_of(person, (organizer, number), status, 100 + rng.i64(0..50)));
                 }
             }
         }
