@@ -19,6 +19,7 @@ mod m20261123_000007_lead_with_names;
 mod m20261123_000008_add_administration;
 mod m20261123_000009_count_losses;
 mod m20261123_000010_find_failures;
+mod m20261123_000009_add_people;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000008_add_administration::Migration),
             Box::new(m20261123_000009_count_losses::Migration),
             Box::new(m20261123_000010_find_failures::Migration),
+            Box::new(m20261123_000009_add_people::Migration),
         ]
     }
 }

@@ -10,7 +10,21 @@ const GIGABYTE: u64 = 1 << 30;
 impl Config {
     /// What the types cannot say. Each message stands alone and holds no value that may be secret.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { database, kv, queue, http, graphql, streams, network, ingest, identity, log, telemetry } = self;
+        let Self {
+            database,
+            kv,
+            queue,
+            http,
+            graphql,
+            streams,
+            network,
+            session,
+            access,
+            ingest,
+            identity,
+            log,
+            telemetry,
+        } = self;
 
         let known = ["sqlite:", "postgres://", "postgresql://"];
         if !known.iter().any(|scheme| database.url.starts_with(scheme)) {
@@ -37,6 +51,23 @@ impl Config {
             if origin != "*" && !is_origin {
                 return Err("expected origins such as \"https://openmeet.net\", without a path, or \"*\"".to_owned());
             }
+        }
+        for redirect in &session.redirects {
+            let is_address = Url::parse(redirect).is_ok_and(|url| {
+                // An app's own scheme has the form of a domain name of it; what scripts or files are no one is sent to.
+                let is_own = url.scheme().contains('.') || url.scheme() == "https";
+                let is_local = url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost"));
+                (is_own || is_local) && url.fragment().is_none() && url.username().is_empty()
+            });
+            if !is_address {
+                return Err("expected addresses such as \"net.openmeet.app:/signed-in\", or https ones".to_owned());
+            }
+        }
+        let is_did =
+            |text: &str| text.len() <= 300 && ["did:plc:", "did:web:"].iter().any(|kind| text.starts_with(kind));
+        let names = access.administrators.iter().map(|name| name.split_once('=').map_or(name.as_str(), |(_, did)| did));
+        if !names.chain(access.operators.iter().chain(&access.audiences).map(String::as_str)).all(is_did) {
+            return Err("expected DIDs, those of administrators with TENANT= before them where one is meant".to_owned());
         }
         for url in streams.backfill.iter().chain([&network.plc_url]).chain(&telemetry.otlp_endpoint) {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();
@@ -87,6 +118,8 @@ impl Config {
             (graphql.operation_timeout_seconds, 1, 3_600),
             (streams.stall_seconds, 1, 86_400),
             (network.timeout_seconds, 1, 3_600),
+            (u64::from(session.idle_days), 1, 3_650),
+            (u64::from(session.longest_days), 1, 3_650),
             (ingest.batch_size as u64, 1, 10_000),
             (ingest.max_record_bytes as u64, 1_024, 64 << 20),
             (u64::from(ingest.max_attempts), 1, 100),

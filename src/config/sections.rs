@@ -54,6 +54,9 @@ pub struct Queue {
 pub struct Http {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// URL under which the network reaches the gateway; none: only this machine does.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub public_url: Option<Url>,
     /// Foreign web origins that may call; `*` stands for all.
     pub allowed_origins: Vec<String>,
     /// Largest request body in bytes.
@@ -139,6 +142,30 @@ pub struct Network {
     pub allow_private: bool,
     /// See [`Network::timeout`].
     pub timeout_seconds: u64,
+}
+
+/// How long people stay signed in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// See [`Session::idle`].
+    pub idle_days: u32,
+    /// See [`Session::longest`].
+    pub longest_days: u32,
+    /// Addresses of apps that may be given a code.
+    pub redirects: Vec<String>,
+}
+
+/// Who may do more than others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// DIDs of administrators, each behind the name of its tenant and `=`; without one of the first tenant.
+    pub administrators: Vec<String>,
+    /// DIDs of those who administer every tenant.
+    pub operators: Vec<String>,
+    /// Whom the tokens of other people's PDSes have to be meant for.
+    pub audiences: Vec<String>,
 }
 
 /// How records are processed.
@@ -247,6 +274,18 @@ impl Network {
     /// What one request to a foreign host may take.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+impl Session {
+    /// How long a session lasts without being used.
+    pub fn idle(&self) -> Duration {
+        days(self.idle_days)
+    }
+
+    /// How long a session lasts at most.
+    pub fn longest(&self) -> Duration {
+        days(self.longest_days)
     }
 }
 

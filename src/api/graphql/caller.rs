@@ -1,6 +1,6 @@
-//! Who asks: the key that a request, an event stream or a socket shows.
+//! Who asks: the key or the session that a request, an event stream or a socket shows.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use async_graphql::Data;
 use axum::http::{HeaderName, header};
@@ -16,43 +16,64 @@ use super::{
     context::RequestLoaders,
     guard::{Code, Refusal},
     tenant,
-    transport::{Attach, Audience, RequestInfo},
+    transport::{Attach, Audience, Origins, RequestInfo, Transport},
 };
 use crate::{
+    api::http::cookie,
     app::App,
     domain::{
-        actor::{self, Actor},
+        actor::{self, Actor, Shown},
         tenant::Tenant,
     },
     error::Error,
 };
 
-/// How soon what a key has open ends after it was revoked.
+/// How soon what a key or a session has open ends after it was revoked.
 const RECHECK: Duration = Duration::from_secs(5);
 /// Keys that are looked up at once: strangers who show made-up ones must not take all connections to the database.
 const LOOK_UPS: usize = 4;
 /// How long a key waits to be looked up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Knows callers by their keys.
+/// Knows callers by their keys and sessions.
 pub(super) struct Callers {
     app: App,
+    origins: Origins,
     places: Arc<Semaphore>,
+    /// Places of those for whom a foreign host has to be asked: when it is slow, nobody else waits.
+    vouched: Arc<Semaphore>,
 }
 
 impl Callers {
     pub(super) fn new(app: &App) -> Self {
-        Self { app: app.clone(), places: Arc::new(Semaphore::new(LOOK_UPS)) }
+        let origins = Origins { allowed: app.config.http.allowed_origins.clone() };
+        let places = || Arc::new(Semaphore::new(LOOK_UPS));
+        Self { app: app.clone(), origins, places: places(), vouched: places() }
     }
 
     async fn identify(&self, info: &RequestInfo) -> Result<Actor, Refusal> {
-        let Some(shown) = shown(info) else { return Ok(Actor::Anonymous) };
+        let shown = self.shown(info);
+        if let Shown { authorization: None, cookie: None } = shown {
+            return Ok(Actor::Anonymous);
+        }
+        let is_for_one_request = shown.is_for_one_request();
+        if info.transport != Transport::Http && is_for_one_request {
+            let why = "failed to know the caller: this token is for one request";
+            return Err(Refusal::new(Code::Unauthenticated, why));
+        }
         let busy = |_| Refusal::new(Code::Unavailable, "too many keys are being looked up; try again");
-        let place = timeout(PATIENCE, self.places.acquire()).await.map_err(busy)?;
+        let places = if is_for_one_request { &self.vouched } else { &self.places };
+        let place = timeout(PATIENCE, places.acquire()).await.map_err(busy)?;
         // Whether there is such a tenant was asked at the door, or is asked when the socket is opened.
-        let actor = actor::identify(&self.app, Some(shown), named(info)).await.map_err(|error| refusal(&error));
+        let actor = actor::identify(&self.app, shown, named(info)).await.map_err(|error| refusal(&error));
         drop(place);
         actor
+    }
+
+    /// A header counts before a cookie, and a cookie only where the page that sends it may act for its person.
+    fn shown<'a>(&self, info: &'a RequestInfo) -> Shown<'a> {
+        let cookie = cookie::shown(&self.app, &info.headers).filter(|_| self.origins.vouches(&info.headers));
+        Shown { authorization: authorization(info), cookie }
     }
 }
 
@@ -63,6 +84,7 @@ impl Attach for Callers {
             let actor = self.identify(info).await?;
             let tenant = match &actor {
                 Actor::Key(key) => Some(key.tenant),
+                Actor::Person(person) => Some(person.tenant),
                 Actor::Anonymous | Actor::Operator => meant(info),
             };
             match tenant {
@@ -95,20 +117,31 @@ impl Attach for Callers {
 
     /// Those of one tenant who show nothing. A cookie may be somebody's, whether or not it opens anything.
     fn audience(&self, info: &RequestInfo) -> Option<Audience> {
-        let is_nobody = shown(info).is_none() && !info.headers.contains_key(header::COOKIE);
+        let is_nobody = authorization(info).is_none() && !info.headers.contains_key(header::COOKIE);
         is_nobody.then(|| Audience(meant(info).unwrap_or(self.app.tenant).id()))
     }
 
     fn expires(&self, info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
-        let (app, shown) = (self.app.clone(), shown(info)?.to_owned());
+        let app = self.app.clone();
+        let Shown { authorization, cookie } = self.shown(info);
+        let (authorization, cookie) = (authorization.map(str::to_owned), cookie.map(str::to_owned));
+        if authorization.is_none() && cookie.is_none() {
+            return None;
+        }
         let expires = async move {
+            let mut was_somebody = authorization.is_some();
             loop {
+                let shown = Shown { authorization: authorization.as_deref(), cookie: cookie.as_deref() };
+                match actor::identify(&app, shown, None).await {
+                    // A cookie that opened nothing from the beginning: whoever sends it is nobody, and stays so.
+                    Ok(Actor::Anonymous) if !was_somebody => pending::<()>().await,
+                    Ok(Actor::Anonymous) | Err(Error::Unauthenticated { .. }) => return,
+                    Ok(_) => was_somebody = true,
+                    // What cannot be looked up is no news.
+                    Err(_) => {}
+                }
                 // Not all at the same time.
                 sleep(RECHECK.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                // What cannot be looked up is no news.
-                if let Err(Error::Unauthenticated { .. }) = actor::identify(&app, Some(&shown), None).await {
-                    return;
-                }
             }
         };
         Some(expires.boxed())
@@ -121,7 +154,7 @@ fn meant(info: &RequestInfo) -> Option<Tenant> {
 }
 
 /// `authorization` in the payload of `connection_init`, which is all that a browser can send, else the header.
-fn shown(info: &RequestInfo) -> Option<&str> {
+fn authorization(info: &RequestInfo) -> Option<&str> {
     said(info, header::AUTHORIZATION.as_str()).or_else(|| headed(info, &header::AUTHORIZATION))
 }
 

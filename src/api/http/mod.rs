@@ -1,9 +1,11 @@
 //! Plain HTTP: the integration API, GraphiQL, the schema's text, health, metrics. GraphQL itself is served by `api/graphql/transport`.
 
 mod assets;
+pub mod cookie;
 mod health;
 mod integration;
 mod problem;
+mod session;
 pub(crate) mod trace;
 
 use axum::{
@@ -32,6 +34,7 @@ pub fn router(app: &App, seen: impl Into<Probes>, shutdown: CancellationToken, o
         .route("/", get(move || async move { Redirect::temporary(home) }))
         .merge(pages)
         .merge(integration::router(app.clone()))
+        .merge(session::router(app))
         .merge(graphql::router(app, shutdown.clone(), open)?)
         .merge(probes(app, seen, shutdown))
         .fallback(problem::not_found)

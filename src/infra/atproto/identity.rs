@@ -16,7 +16,10 @@ use anyhow::anyhow;
 use url::Url;
 
 use self::document::Document;
-use super::syntax::{self, Did};
+use super::{
+    syntax::{self, Did},
+    vouched::SigningKey,
+};
 use crate::{
     error::{Error, Result},
     infra::http::{Answer, Outbound, has_no_address},
@@ -57,6 +60,8 @@ pub struct Resolved {
     pub handle: Handle,
     /// Origin of its PDS, such as `https://bsky.social/`; `None` when it names none that may be reached.
     pub pds: Option<Url>,
+    /// Key of its repository; `None` when the document names none of a known kind.
+    pub signing_key: Option<SigningKey>,
 }
 
 /// The identities of the network. Cheap to clone.
@@ -104,7 +109,7 @@ impl Directory {
             None => Handle::Invalid { claimed: None },
         };
         let pds = document.pds().filter(|url| self.outbound.admits(url));
-        Ok(Some(Resolved { did: did.to_string(), handle, pds }))
+        Ok(Some(Resolved { did: did.to_string(), handle, pds, signing_key: document.signing_key() }))
     }
 
     /// Where a DID's document is: kind of host and URL. `None` for DIDs that cannot exist.

@@ -108,7 +108,7 @@ fn respond(body: Body) -> HttpResponse {
 
 /// What whoever is known no more is told.
 fn expired() -> Refusal {
-    Refusal::new(Code::Unauthenticated, "the key was revoked")
+    Refusal::new(Code::Unauthenticated, "what was shown opens no more")
 }
 
 /// The results of a subscription. It waits for them alone, so that it may run alone here when it has to.
