@@ -29,10 +29,15 @@ use std::{
 use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument as _, field::Empty, info_span};
 use url::Url;
+
+pub use reqwest::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 
 use self::{
     dns::CheckedDns,
@@ -76,6 +81,45 @@ impl Default for OutboundSettings {
             timeout: Duration::from_secs(10),
             max_body_bytes: 8 * 1024 * 1024,
         }
+    }
+}
+
+/// What is asked of a host.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// HTTP method.
+    pub method: Method,
+    /// Whom and what to ask.
+    pub url: Url,
+    /// Headers beside those of the client itself. They may hold secrets: a redirect to another origin is asked without them.
+    pub headers: HeaderMap,
+    /// What is sent along; nothing when empty.
+    pub body: Bytes,
+    /// Longest body of the answer that is read, where that is less than [`OutboundSettings::max_body_bytes`].
+    pub max_body_bytes: Option<usize>,
+    /// Whether at most three redirects are followed, of GET only; else, and of every other method, the redirect itself is
+    /// the answer.
+    pub follow_redirects: bool,
+}
+
+impl Request {
+    /// Reads a URL, following redirects.
+    pub fn get(url: Url) -> Self {
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        Self { method: Method::GET, url, headers, body, max_body_bytes: None, follow_redirects: true }
+    }
+
+    /// Sends a body of a media type such as `application/json`.
+    pub fn post(url: Url, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))]);
+        Self { method: Method::POST, url, headers, body: body.into(), max_body_bytes: None, follow_redirects: false }
+    }
+
+    /// With one more header, or another value of it.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 }
 
@@ -164,16 +208,22 @@ impl Outbound {
         })))
     }
 
-    /// Reads a URL, following at most three redirects, each of which is checked like the first.
-    ///
-    /// A status other than 2xx is an answer, except 429: that is `RateLimited` with the time the host asks for. `Invalid`
-    /// with the code `URL_REFUSED` when the URL may not be read at all; `Upstream` for everything that happens on the way.
-    /// While the host is left alone, the same errors come at once. `service` is the kind of host, from a closed set: it
-    /// labels errors and metrics.
+    /// Reads a URL, following at most three redirects: a [`send`](Self::send) of [`Request::get`].
     pub async fn get(&self, service: &'static str, url: &Url) -> Result<Answer> {
+        self.send(service, Request::get(url.clone())).await
+    }
+
+    /// Asks a host. Each redirect that is followed is checked like the first URL.
+    ///
+    /// A status other than 2xx is an answer, except 429: that is `RateLimited` with the time the host asks for. Redirects that
+    /// are not followed, and 429, come without their body. `Invalid` with the code `URL_REFUSED` when the URL may not be asked
+    /// at all; `Upstream` for everything that happens on the way, of which some may have happened after the host has heard
+    /// the request. While the host is left alone, the same errors come at once. `service` is the kind of host, from a
+    /// closed set: it labels errors and metrics.
+    pub async fn send(&self, service: &'static str, request: Request) -> Result<Answer> {
         let begun = Instant::now();
-        let span = info_span!("host.ask", service, host = url.host_str(), outcome = Empty);
-        let result = self.follow(service, url).instrument(span.clone()).await;
+        let span = info_span!("host.ask", service, host = request.url.host_str(), outcome = Empty);
+        let result = self.follow(service, request).instrument(span.clone()).await;
         let outcome = match &result {
             Ok(answer) if answer.is_success() => "success",
             Ok(answer) if answer.status < 500 => "client_error",
@@ -206,21 +256,26 @@ impl Outbound {
         self.0.rules.relaxed
     }
 
-    async fn follow(&self, service: &'static str, url: &Url) -> Result<Answer> {
-        self.0.rules.check(url).map_err(|why| Error::invalid("url", "URL_REFUSED", why))?;
-        let mut url = url.clone();
+    async fn follow(&self, service: &'static str, mut request: Request) -> Result<Answer> {
+        self.0.rules.check(&request.url).map_err(|why| Error::invalid("url", "URL_REFUSED", why))?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.ask(service, &url).await?;
-            let Some(target) = redirect(&answer, &url) else { return Ok(answer) };
+            let answer = self.ask(service, &request).await?;
+            if !request.follow_redirects || request.method != Method::GET {
+                return Ok(answer);
+            }
+            let Some(target) = redirect(&answer, &request.url) else { return Ok(answer) };
             self.0.rules.check(&target).map_err(|why| Error::upstream(service, anyhow!("bad redirect: {why}")))?;
-            url = target;
+            if target.origin() != request.url.origin() {
+                request.headers.clear(); // they were meant for the one host
+            }
+            request.url = target;
         }
         Err(Error::upstream(service, anyhow!("more than {MAX_REDIRECTS} redirects")))
     }
 
     /// One request without redirects. The place at the host is given back before the next hop, so hops cannot deadlock.
-    async fn ask(&self, service: &'static str, url: &Url) -> Result<Answer> {
-        let host = self.0.hosts.of(url);
+    async fn ask(&self, service: &'static str, request: &Request) -> Result<Answer> {
+        let host = self.0.hosts.of(&request.url);
         let _place = self.enter(service, &host).await?;
         let pass = host.breaker.admit().map_err(|resting| {
             if resting.was_asked {
@@ -229,7 +284,7 @@ impl Outbound {
                 Error::upstream(service, resting)
             }
         })?;
-        let outcome = self.read(service, url).await;
+        let outcome = self.read(service, request).await;
         self.judge(service, pass, &outcome);
         match outcome {
             Ok(answer) if answer.status == 429 => Err(Error::RateLimited { retry_after: pause(&answer.headers) }),
@@ -261,15 +316,23 @@ impl Outbound {
         }
     }
 
-    async fn read(&self, service: &'static str, url: &Url) -> Result<Answer> {
+    async fn read(&self, service: &'static str, request: &Request) -> Result<Answer> {
         let failed = |error: reqwest::Error| Error::upstream(service, error);
-        let mut response = self.0.client.get(url.clone()).send().await.map_err(failed)?;
+        let mut asked = self.0.client.request(request.method.clone(), request.url.clone());
+        asked = asked.headers(request.headers.clone());
+        if !request.body.is_empty() {
+            asked = asked.body(request.body.clone());
+        } else if request.method == Method::POST {
+            asked = asked.header(CONTENT_LENGTH, 0); // some hosts answer 411 without
+        }
+        let mut response = asked.send().await.map_err(failed)?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut answer = Answer { status, headers, body: Bytes::new() };
-        if status == 429 || redirect(&answer, url).is_some() {
+        if status == 429 || redirect(&answer, &request.url).is_some() {
             return Ok(answer); // nobody reads that body
         }
-        let limit = self.0.max_body_bytes;
+        let most = self.0.max_body_bytes;
+        let limit = request.max_body_bytes.unwrap_or(most).min(most);
         let too_large = || Error::upstream(service, TooLarge(limit));
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());

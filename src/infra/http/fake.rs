@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::JoinHandle,
 };
 
@@ -97,6 +97,39 @@ fn reply(question: &[u8], say: &impl Fn(&str, u16) -> Said) -> Vec<u8> {
     answer
 }
 
+/// What a fake host was asked.
+pub(crate) struct Heard {
+    pub(crate) method: String,
+    /// With its query.
+    pub(crate) path: String,
+    /// First line and headers, in lower case, each line ended by CRLF.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Heard {
+    /// The value of a header, in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    async fn from(stream: &mut TcpStream) -> Option<Self> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut words = head.split(' ').map(str::to_owned);
+        let (method, path) = (words.next()?, words.next()?);
+        let mut heard = Self { method, path, head: head.to_lowercase(), body: String::new() };
+        let length = heard.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        heard.body = String::from_utf8(body).unwrap();
+        Some(heard)
+    }
+}
+
 /// An HTTP host that answers every connection once.
 pub(crate) struct FakeHost {
     pub(crate) at: SocketAddr,
@@ -107,10 +140,15 @@ pub(crate) struct FakeHost {
 impl FakeHost {
     /// Answers with the whole response that `respond` returns for a path with its query.
     pub(crate) async fn start(at: &str, respond: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::hearing(at, move |heard| respond(&heard.path)).await
+    }
+
+    /// Answers with the whole response that `respond` returns for a request.
+    pub(crate) async fn hearing(at: &str, respond: impl Fn(&Heard) -> String + Send + Sync + 'static) -> Self {
         Self::on(TcpListener::bind(at).await.unwrap(), respond)
     }
 
-    fn on(listener: TcpListener, respond: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+    fn on(listener: TcpListener, respond: impl Fn(&Heard) -> String + Send + Sync + 'static) -> Self {
         let at = listener.local_addr().unwrap();
         let (connections, respond) = (Arc::new(AtomicUsize::new(0)), Arc::new(respond));
         let counted = Arc::clone(&connections);
@@ -119,16 +157,8 @@ impl FakeHost {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let respond = Arc::clone(&respond);
                 tokio::spawn(async move {
-                    let mut request = Vec::new();
-                    while !request.ends_with(b"\r\n\r\n") {
-                        match stream.read_u8().await {
-                            Ok(byte) => request.push(byte),
-                            Err(_) => return,
-                        }
-                    }
-                    let request = String::from_utf8(request).unwrap();
-                    let response = respond(request.split(' ').nth(1).unwrap());
-                    stream.write_all(response.as_bytes()).await.ok();
+                    let Some(heard) = Heard::from(&mut stream).await else { return };
+                    stream.write_all(respond(&heard).as_bytes()).await.ok();
                     stream.shutdown().await.ok();
                 });
             }
@@ -138,12 +168,17 @@ impl FakeHost {
 
     /// Two hosts with one port: at 127.0.0.1, and at 127.0.0.2 one that answers `private`. `respond` also gets the port.
     pub(super) async fn pair(respond: impl Fn(u16, &str) -> String + Send + Sync + 'static) -> (Self, Self) {
+        Self::pair_hearing(move |port, heard| respond(port, &heard.path)).await
+    }
+
+    /// The same, with the whole request.
+    pub(super) async fn pair_hearing(respond: impl Fn(u16, &Heard) -> String + Send + Sync + 'static) -> (Self, Self) {
         loop {
             let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = first.local_addr().unwrap().port();
             if let Ok(second) = TcpListener::bind(("127.0.0.2", port)).await {
                 let private = Self::on(second, |_| response(200, "", "private"));
-                return (Self::on(first, move |path| respond(port, path)), private);
+                return (Self::on(first, move |heard| respond(port, heard)), private);
             }
         }
     }

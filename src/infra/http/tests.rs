@@ -327,6 +327,68 @@ async fn every_hop_of_a_redirect_is_checked() {
 }
 
 #[tokio::test]
+async fn a_post_carries_its_body_and_its_redirect_is_the_answer() {
+    let (host, private) = FakeHost::pair_hearing(|port, heard| match heard.path.as_str() {
+        "/away" => response(307, &format!("location: http://private.com:{port}/\r\n"), ""),
+        "/here" => response(303, "location: /echo\r\n", ""),
+        "/nonce" => response(401, "dpop-nonce: n1\r\n", r#"{"error":"use_dpop_nonce"}"#),
+        _ => {
+            let header = |name| heard.header(name).unwrap_or("none").to_owned();
+            let (kind, proof, length) = (header("content-type"), header("dpop"), header("content-length"));
+            response(200, "", &format!("{} {kind} {proof} {length} {}", heard.method, heard.body))
+        }
+    })
+    .await;
+    let dns = FakeDns::start(|name, _| {
+        Said::Addresses(vec![IpAddr::from([127, 0, 0, if name == "private.com" { 2 } else { 1 }])])
+    })
+    .await;
+    let (outbound, port) = (guarded(&dns), host.at.port());
+    let send = |path: &str, body: &'static str| {
+        let target = url(&format!("http://public.com:{port}/{path}"));
+        let mut request = Request::post(target, "application/x-www-form-urlencoded", body)
+            .with(HeaderName::from_static("dpop"), HeaderValue::from_static("proof"));
+        request.follow_redirects = true; // only of GET
+        let outbound = outbound.clone();
+        async move { outbound.send("oauth", request).await.unwrap() }
+    };
+    let answer = send("echo", "a=b").await;
+    assert_eq!(answer.body.as_ref(), b"POST application/x-www-form-urlencoded proof 3 a=b");
+    assert_eq!(send("echo", "").await.body.as_ref(), b"POST application/x-www-form-urlencoded proof 0 ");
+    for (path, status) in [("away", 307), ("here", 303)] {
+        let answer = send(path, "a=b").await;
+        assert_eq!((answer.status, answer.header("location").is_some()), (status, true));
+    }
+    let answer = send("nonce", "a=b").await;
+    assert_eq!((answer.status, answer.header("dpop-nonce")), (401, Some("n1")));
+    assert_eq!(private.connections(), 0);
+    let refused = outbound.send("oauth", Request::post(url("ftp://public.com/"), "text/plain", "x")).await.unwrap_err();
+    assert_eq!(refused.reason(), "URL_REFUSED");
+}
+
+#[tokio::test]
+async fn secrets_in_headers_stay_with_their_host() {
+    let host = FakeHost::hearing("127.0.0.1:0", |heard| {
+        let port: u16 = heard.header("host").unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        match heard.path.as_str() {
+            "/same" => response(302, "location: /end\r\n", ""),
+            "/other" => response(302, &format!("location: http://other.com:{port}/end\r\n"), ""),
+            _ => response(200, "", heard.header("authorization").unwrap_or("none")),
+        }
+    })
+    .await;
+    let dns = FakeDns::start(|_, _| Said::Addresses(vec![[127, 0, 0, 1].into()])).await;
+    let outbound = local(&dns);
+    for (path, follow, body) in [("same", true, "secret"), ("other", true, "none"), ("other", false, "")] {
+        let mut request = Request::get(url(&format!("http://one.com:{}/{path}", host.at.port())))
+            .with(HeaderName::from_static("authorization"), HeaderValue::from_static("secret"));
+        request.follow_redirects = follow;
+        let answer = outbound.send("pds", request).await.unwrap();
+        assert_eq!((answer.body.as_ref(), answer.status), (body.as_bytes(), if follow { 200 } else { 302 }), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_long_answer_is_cut_off_whether_it_says_so_or_not() {
     let host = FakeHost::start("127.0.0.1:0", |path| match path {
         "/fits" => response(200, "", &"x".repeat(10_000)),
@@ -340,6 +402,11 @@ async fn a_long_answer_is_cut_off_whether_it_says_so_or_not() {
     assert_eq!(outbound.get("pds", &base.join("/fits").unwrap()).await.unwrap().body.len(), 10_000);
     for path in ["/says", "/silent"] {
         assert!(is_too_large(&outbound.get("pds", &base.join(path).unwrap()).await.unwrap_err()), "{path}");
+    }
+    for (limit, is_cut) in [(9_999, true), (10_000, false), (20_000, false)] {
+        let request = Request { max_body_bytes: Some(limit), ..Request::get(base.join("/fits").unwrap()) };
+        let outcome = outbound.send("pds", request).await;
+        assert_eq!(outcome.is_err_and(|error| is_too_large(&error)), is_cut, "{limit}");
     }
 }
 
