@@ -8,12 +8,14 @@ use crate::{
     config::Config,
     domain::{
         change::{Feed, FeedSettings},
+        login,
         tenant::Tenant,
     },
     error::{Error, Result},
     infra::{
         atproto::{
             identity::{Directory, DirectorySettings},
+            oauth::{self, ClientSettings, OAuth},
             stream::Endpoint,
         },
         clock::Clock,
@@ -21,6 +23,7 @@ use crate::{
         http::{Outbound, OutboundSettings},
         kv::{self, Kv, KvSettings},
         queue::{Broker, BrokerSettings, Queue, Queues, Topic},
+        seal::{Seal, SealSettings},
     },
 };
 
@@ -43,6 +46,8 @@ pub struct App {
     pub outbound: Outbound,
     /// Who is behind a DID.
     pub directory: Directory,
+    /// Logins and sessions at people's PDSes.
+    pub oauth: OAuth,
     /// Committed changes of events, live.
     pub changes: Feed,
     queues: Arc<OnceCell<Queues>>,
@@ -71,8 +76,22 @@ impl App {
             ..OutboundSettings::default()
         })?;
         let plc_url = config.network.plc_url.clone();
+        let directory = Directory::new(outbound.clone(), DirectorySettings { plc_url });
+        let seal = Seal::new(SealSettings {
+            keys: config.secrets.keys.clone(),
+            file: config.database.file().map(|file| file.with_added_extension("key")),
+        })?;
+        let client = ClientSettings {
+            public_url: config.http.public_url.clone(),
+            keys: config.oauth.keys.clone(),
+            name: config.oauth.client_name.clone(),
+            scope: login::EVERY_SCOPE.to_owned(),
+        };
+        let (outside, who, kept, time) = (outbound.clone(), directory.clone(), kv.clone(), clock.clone());
+        let parts = oauth::Parts { outbound: outside, directory: who, kv: kept, seal, clock: time };
         Ok(Self {
-            directory: Directory::new(outbound.clone(), DirectorySettings { plc_url }),
+            oauth: OAuth::new(&client, parts)?,
+            directory,
             changes: Feed::new(db.clone(), tenant, kv.bell(kv::Topic::Changes), FeedSettings::default()),
             config: Arc::new(config),
             db,

@@ -24,7 +24,8 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use self::sections::{
-    Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, Queue, Start, Streams, Telemetry,
+    Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, OAuth, Queue, Secrets, Start,
+    Streams, Telemetry,
 };
 use crate::error::{Error, Result};
 
@@ -58,6 +59,10 @@ pub struct Config {
     pub ingest: Ingest,
     /// How accounts are looked up.
     pub identity: Identity,
+    /// How people sign in.
+    pub oauth: OAuth,
+    /// What secrets are sealed with.
+    pub secrets: Secrets,
     /// What is logged, and how.
     pub log: Log,
     /// Where traces go.

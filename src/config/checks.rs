@@ -10,7 +10,21 @@ const GIGABYTE: u64 = 1 << 30;
 impl Config {
     /// What the types cannot say. Each message stands alone and holds no value that may be secret.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { database, kv, queue, http, graphql, streams, network, ingest, identity, log, telemetry } = self;
+        let Self {
+            database,
+            kv,
+            queue,
+            http,
+            graphql,
+            streams,
+            network,
+            ingest,
+            identity,
+            oauth,
+            secrets: _,
+            log,
+            telemetry,
+        } = self;
 
         let known = ["sqlite:", "postgres://", "postgresql://"];
         if !known.iter().any(|scheme| database.url.starts_with(scheme)) {
@@ -37,6 +51,15 @@ impl Config {
             if origin != "*" && !is_origin {
                 return Err("expected origins such as \"https://openmeet.net\", without a path, or \"*\"".to_owned());
             }
+        }
+        for origin in &oauth.redirects {
+            if Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin) {
+                continue;
+            }
+            return Err("expected origins such as \"https://openmeet.net\", without a path".to_owned());
+        }
+        if oauth.client_name.trim().is_empty() || oauth.client_name.chars().count() > 100 {
+            return Err("expected a name of 1 to 100 characters".to_owned());
         }
         for url in streams.backfill.iter().chain([&network.plc_url]).chain(&telemetry.otlp_endpoint) {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();

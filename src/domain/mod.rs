@@ -8,6 +8,7 @@ pub mod event;
 pub mod ingest;
 pub mod integration;
 pub mod key;
+pub mod login;
 pub mod page;
 pub mod range;
 pub mod record;

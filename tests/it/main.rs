@@ -23,6 +23,7 @@ mod house;
 mod integration;
 mod keys;
 mod kv;
+mod login;
 mod metrics;
 mod migrations;
 mod operating;

@@ -3,6 +3,8 @@
 mod assets;
 mod health;
 mod integration;
+mod login;
+mod oauth;
 mod problem;
 pub(crate) mod trace;
 
@@ -32,6 +34,8 @@ pub fn router(app: &App, seen: impl Into<Probes>, shutdown: CancellationToken, o
         .route("/", get(move || async move { Redirect::temporary(home) }))
         .merge(pages)
         .merge(integration::router(app.clone()))
+        .merge(login::router(app.clone()))
+        .merge(oauth::router(app.clone()))
         .merge(graphql::router(app, shutdown.clone(), open)?)
         .merge(probes(app, seen, shutdown))
         .fallback(problem::not_found)

@@ -4,6 +4,7 @@ pub mod car;
 pub mod firehose;
 pub mod identity;
 pub mod jetstream;
+pub mod oauth;
 pub mod pds;
 pub mod relay;
 pub mod stream;

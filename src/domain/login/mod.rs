@@ -1,0 +1,106 @@
+//! Signing in: what a person types, what is asked of their PDS, and what they are allowed afterwards.
+//!
+//! Promises: a login that begins with a handle or a DID ends as that account or not at all; nobody is sent to a place that
+//! is neither ours nor configured; a right that was not granted is known to be missing.
+
+mod abilities;
+mod identifier;
+mod way_back;
+
+use tracing::info;
+use url::Url;
+
+pub use self::{
+    abilities::{Abilities, Ability},
+    way_back::WayBack,
+};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    infra::atproto::{
+        oauth::{self, Answered, Target},
+        syntax::Did,
+    },
+};
+
+/// What is asked for: to write events and answers, to upload images, and to read the address, which may be declined.
+pub const SCOPE: &str = "atproto repo?collection=community.lexicon.calendar.event\
+                         &collection=community.lexicon.calendar.rsvp blob:image/* account:email";
+/// What is asked for at servers that do not know such scopes. No server lists those that it knows, so it is tried.
+pub const OLDER_SCOPE: &str = "atproto transition:generic transition:email";
+/// Everything that is ever asked for, as the client's metadata say it.
+pub const EVERY_SCOPE: &str = "atproto repo?collection=community.lexicon.calendar.event\
+                               &collection=community.lexicon.calendar.rsvp blob:image/* account:email \
+                               transition:generic transition:email";
+
+/// Longest text that is looked at.
+const MAX_TYPED: usize = 2_100;
+
+/// A login that a person begins.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// A handle, a DID, or the host of a PDS.
+    pub typed: &'a str,
+    /// Origin at which the person opened the gateway.
+    pub origin: &'a Url,
+    /// Known to the person's browser alone, which has to show it again.
+    pub browser: &'a str,
+    /// Where to go at the end.
+    pub way_back: &'a WayBack,
+}
+
+/// Somebody who has signed in.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// Who.
+    pub did: Did,
+    /// The handle, where it is verified.
+    pub handle: Option<String>,
+    /// What the account allows us.
+    pub abilities: Abilities,
+    /// Where to go now.
+    pub way_back: WayBack,
+}
+
+/// Finds out who is meant, and asks their authorization server; returns where to send the person.
+///
+/// Errors: `LOGIN_IDENTIFIER` for what names nobody, `HANDLE_UNKNOWN`, `HANDLE_UNCONFIRMED`, `DID_UNKNOWN`, `PDS_UNKNOWN`; else
+/// as [`oauth::OAuth::begin`].
+pub async fn begin(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
+    let typed = identifier::clean(wanted.typed);
+    if typed.is_empty() || typed.len() > MAX_TYPED {
+        return Err(Error::invalid("identifier", "LOGIN_IDENTIFIER", "it is no handle, no DID and no host"));
+    }
+    let target = identifier::find(app, &typed).await?;
+    let hint = matches!(target, Target::Account { .. }).then_some(typed.as_str());
+    let asked = oauth::Wanted {
+        target,
+        hint,
+        origin: wanted.origin,
+        scopes: &[SCOPE, OLDER_SCOPE],
+        browser: wanted.browser,
+        note: wanted.way_back.as_str(),
+    };
+    Ok(app.oauth.begin(&asked).await?.redirect)
+}
+
+/// Finishes a login with what the authorization server answered.
+///
+/// Errors: as [`oauth::OAuth::complete`].
+pub async fn complete(app: &App, answered: &Answered<'_>) -> Result<SignedIn> {
+    let completed = app.oauth.complete(answered).await?;
+    let abilities = Abilities::of(&completed.scope);
+    info!(did = %completed.did, missing = ?abilities.missing(), "somebody has signed in");
+    let way_back = WayBack::check(&completed.note, &app.config.oauth.redirects)?;
+    Ok(SignedIn { did: completed.did, handle: completed.handle, abilities, way_back })
+}
+
+/// What an account allows us now; nothing without a session.
+pub async fn abilities(app: &App, did: &Did) -> Result<Abilities> {
+    Ok(app.oauth.scopes(did).await?.as_deref().map(Abilities::of).unwrap_or_default())
+}
+
+/// Ends our session at an account's PDS. Whether there was one.
+pub async fn disconnect(app: &App, did: &Did) -> Result<bool> {
+    app.oauth.disconnect(did).await
+}
