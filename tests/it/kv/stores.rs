@@ -131,7 +131,7 @@ fn namespace() -> String {
 
 /// Where the tests' Redis is.
 #[expect(clippy::disallowed_methods, reason = "where the tests' servers are is not a setting of the gateway")]
-pub(super) fn redis_url() -> String {
+pub(crate) fn redis_url() -> String {
     std::env::var("TEST_REDIS_URL")
         .ok()
         .filter(|url| !url.is_empty())
