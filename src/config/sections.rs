@@ -145,6 +145,16 @@ pub struct Network {
     pub timeout_seconds: u64,
 }
 
+/// How long people stay signed in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// See [`Session::idle`].
+    pub idle_days: u32,
+    /// See [`Session::longest`].
+    pub longest_days: u32,
+}
+
 /// How records are processed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -279,6 +289,18 @@ impl Network {
     /// What one request to a foreign host may take.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+impl Session {
+    /// How long a session lasts without being used.
+    pub fn idle(&self) -> Duration {
+        days(self.idle_days)
+    }
+
+    /// How long a session lasts at most.
+    pub fn longest(&self) -> Duration {
+        days(self.longest_days)
     }
 }
 

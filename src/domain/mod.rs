@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod actor;
+pub mod audit;
 pub mod change;
 mod cursor;
 pub mod event;
@@ -13,5 +14,7 @@ pub mod page;
 pub mod range;
 pub mod record;
 pub mod rsvp;
+mod secret;
+pub mod session;
 pub mod source;
 pub mod tenant;

@@ -118,12 +118,17 @@ async fn complete(State(app): State<App>, RawQuery(query): RawQuery, headers: He
         verdict,
         browser: browser.as_ref().map(Browser::secret).unwrap_or_default(),
     };
-    match login::complete(&app, &answered).await {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    match login::complete(&app, &answered, agent).await {
         Ok(signed_in) if signed_in.way_back.is_somewhere() && signed_in.abilities.missing().is_empty() => {
             let to = location(signed_in.way_back.as_str());
-            (page::guard(&app), [(header::LOCATION, to)], StatusCode::SEE_OTHER).into_response()
+            let headers = [(header::LOCATION, to), (header::SET_COOKIE, place.session(&app, &signed_in.session))];
+            (page::guard(&app), AppendHeaders(headers), StatusCode::SEE_OTHER).into_response()
         }
-        Ok(signed_in) => (page::guard(&app), page::signed_in(&signed_in)).into_response(),
+        Ok(signed_in) => {
+            let cookie = [(header::SET_COOKIE, place.session(&app, &signed_in.session))];
+            (page::guard(&app), AppendHeaders(cookie), page::signed_in(&signed_in)).into_response()
+        }
         Err(error) => {
             let said = words::of(&error);
             tell(&error);

@@ -5,8 +5,10 @@
 
 pub mod identity;
 pub mod lookup;
+pub(crate) mod member;
 mod query;
 pub mod shadow;
+mod told;
 
 use entities::{
     identity as network,
@@ -14,6 +16,7 @@ use entities::{
     user,
 };
 
+pub use self::member::{SignedIn, sign_in};
 pub use self::query::{ShadowFilter, by_ids, count_shadows, dids_of, find_shadow, shadows};
 pub(crate) use self::query::{ids_of, shadow_order};
 

@@ -42,7 +42,7 @@ async fn begin(app: &App, typed: &str) -> Result<url::Url> {
 
 async fn finish(app: &App, state: &str, issuer: Option<&str>) -> Result<SignedIn> {
     let answered = Answered { state, issuer, verdict: Verdict::Code("a code"), browser: "a browser" };
-    login::complete(app, &answered).await
+    login::complete(app, &answered, Some("a browser")).await
 }
 
 fn call() -> Call {

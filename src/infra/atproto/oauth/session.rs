@@ -118,10 +118,15 @@ impl OAuth {
     pub(super) async fn load(&self, did: &str) -> Result<Option<Held>> {
         let unsaved = self.unsaved().get(did).cloned();
         if let Some(unsaved) = unsaved {
-            return match self.save(&unsaved.session, &unsaved.after).await? {
-                Kept::Yes(held) => Ok(Some(held)),
-                Kept::Overtaken(held) => Ok(held),
-            };
+            let kept = self.replace(&unsaved.session, &unsaved.after).await?;
+            self.unsaved().remove(did);
+            return Ok(match kept {
+                Kept::Yes(held) => Some(held),
+                Kept::Overtaken(held) => {
+                    self.revoke_behind(unsaved.session);
+                    held
+                }
+            });
         }
         self.read(did).await
     }
