@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::anyhow;
 use url::Url;
 
 use crate::{
@@ -49,6 +50,9 @@ pub(super) async fn find(app: &App, typed: &str) -> Result<Target> {
                 identity::Handle::Verified(verified) => verified == handle.as_str(),
                 identity::Handle::Invalid { .. } | identity::Handle::Unknown => false,
             };
+            if resolved.as_ref().is_some_and(|resolved| resolved.handle == identity::Handle::Unknown) {
+                return Err(Error::upstream("handle", anyhow!("the handle could not be checked")));
+            }
             let why = "the account does not say that this handle is its own";
             let unconfirmed = || Error::invalid("identifier", "HANDLE_UNCONFIRMED", why);
             at_home(did, resolved.filter(is_theirs).ok_or_else(unconfirmed)?)
@@ -111,11 +115,12 @@ async fn look_up(app: &App, handle: &Handle) -> Result<Option<Did>> {
         Ok(answer) if answer.is_success() => {
             Ok(std::str::from_utf8(&answer.body).ok().and_then(|text| Did::parse(text.trim()).ok()))
         }
-        Ok(_) => Ok(None),
-        Err(error) if has_no_address(&error) || matches!(error, Error::Invalid { .. }) => Ok(None),
-        // DNS said that there is none; a domain need not have a web server.
-        Err(_) if texts.is_ok() => Ok(None),
-        Err(error) => Err(error),
+        // A domain need not have a web server; but what DNS could not say, its silence does not say either.
+        answer => match (texts, answer) {
+            (Ok(_), _) => Ok(None),
+            (Err(_), Err(error)) if has_no_address(&error) || matches!(error, Error::Invalid { .. }) => Ok(None),
+            (Err(error), _) => Err(error),
+        },
     }
 }
 
