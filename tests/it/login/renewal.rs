@@ -23,7 +23,7 @@ use super::{
     stand::{Stand, open, settings},
 };
 use crate::{
-    kv::stores::redis_url,
+    kv::stores::{forget, redis_url},
     support::{
         database::{TestDb, postgres, sqlite},
         devnet::Devnet,
@@ -107,6 +107,9 @@ async fn of_fifty_in_two_processes_one_renews_and_none_loses_the_session() {
             assert_eq!(tokens.len(), 2 * CALLERS);
             assert!(tokens.iter().all(|token| *token == tokens[0]), "all have the one new token");
             assert_eq!(renewals(&liar), before + 1, "round {round}, on redis: {}", redis.is_some());
+        }
+        if redis.is_some() {
+            forget(&one.config.kv.namespace).await;
         }
         drop((one, other));
         test.discard().await;
@@ -198,6 +201,7 @@ async fn what_the_store_does_not_take_is_told_and_kept_later() {
     let kept = token(&app, &did).await;
     assert_eq!(token(&other, &did).await, kept);
     assert_eq!(renewals(&liar), before + 1, "nobody had to renew it again");
+    forget(&app.config.kv.namespace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
