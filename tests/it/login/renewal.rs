@@ -214,7 +214,8 @@ async fn a_session_whose_token_was_lost_ends_once_and_cleanly() {
     stale(&app, &liar).await;
     // A process has died with the tokens that came after: the server has handed them out and sees the old one again.
     liar.loses_track();
-    let all = (0..10).flat_map(|_| [&app, &other]).map(|app| app.oauth.call(&did, &ask()));
+    let call = ask();
+    let all = (0..10).flat_map(|_| [&app, &other]).map(|app| app.oauth.call(&did, &call));
     for answer in join_all(all).await {
         assert_eq!(answer.unwrap_err().reason(), "SIGN_IN_AGAIN");
     }
