@@ -79,7 +79,7 @@ pub struct SignedIn {
 /// Finds out who is meant, and asks their authorization server; returns where to send the person.
 ///
 /// Errors: `RateLimited` when the same was asked too often, `LOGIN_IDENTIFIER` for what names nobody, `HANDLE_UNKNOWN`, `HANDLE_UNCONFIRMED`, `DID_UNKNOWN`, `PDS_UNKNOWN`; else
-/// as [`oauth::OAuth::begin`].
+/// as [`oauth::OAuth::start`].
 pub async fn begin(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
     let typed = identifier::clean(wanted.typed);
     if typed.is_empty() || typed.len() > MAX_TYPED {
@@ -99,7 +99,7 @@ pub async fn begin(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
         browser: wanted.browser,
         note: wanted.way_back.as_str(),
     };
-    Ok(app.oauth.begin(&asked).await?.redirect)
+    Ok(app.oauth.start(&asked).await?.redirect)
 }
 
 /// Finishes a login with what the authorization server answered: the account is found or made, and a session of the gateway

@@ -144,9 +144,10 @@ async fn a_pds_that_is_away_is_told_in_words_and_awaited() {
     devnet.stop_pds("pds2").await;
     let page = browser.open(&back).await;
     assert_eq!((page.status, page.code()), (502, "UPSTREAM_UNAVAILABLE"));
-    let page = browser.begin(&stand.origin, &cid.handle, "").await;
-    assert_eq!(page.code(), "UPSTREAM_UNAVAILABLE");
-    assert!(page.text.contains(&cid.handle), "what was typed is still there");
+    // By the DID: the DNS of this network asks the PDS for its handles.
+    let page = browser.begin(&stand.origin, &cid.did, "").await;
+    assert_eq!((page.status, page.code()), (502, "UPSTREAM_UNAVAILABLE"));
+    assert!(page.text.contains(&cid.did), "what was typed is still there");
     // Everything else goes on, logins at the other PDS included.
     assert_eq!(browser.open(&format!("{}/schema.graphql", stand.origin)).await.status, 200);
     let page = browser.begin(&stand.origin, &ann.handle, "").await;
@@ -154,7 +155,7 @@ async fn a_pds_that_is_away_is_told_in_words_and_awaited() {
     assert_eq!(browser.open(&back).await.status, 200);
     devnet.start_pds("pds2").await;
     let page = loop {
-        let page = browser.begin(&stand.origin, &cid.handle, "").await;
+        let page = browser.begin(&stand.origin, &cid.did, "").await;
         if page.status == 303 {
             break page;
         }
