@@ -18,7 +18,7 @@ use crate::{
         },
         clock::Clock,
         db::{Db, DbSettings},
-        http::{Outbound, OutboundSettings},
+        http::{Outbound, OutboundSettings, Pace},
         kv::{self, Kv, KvSettings},
         queue::{Broker, BrokerSettings, Queue, Queues, Topic},
     },
@@ -68,11 +68,12 @@ impl App {
             allow_private: config.network.allow_private,
             dns_server: config.network.dns_server,
             timeout: config.network.timeout(),
+            pace: Pace::per_second(config.network.requests_per_second).filter(|_| !config.network.allow_private),
             ..OutboundSettings::default()
         })?;
-        let plc_url = config.network.plc_url.clone();
+        let (plc_url, plc_mirror) = (config.network.plc_url.clone(), config.network.plc_mirror.clone());
         Ok(Self {
-            directory: Directory::new(outbound.clone(), DirectorySettings { plc_url }),
+            directory: Directory::new(outbound.clone(), DirectorySettings { plc_url, plc_mirror }),
             changes: Feed::new(db.clone(), tenant, kv.bell(kv::Topic::Changes), FeedSettings::default()),
             config: Arc::new(config),
             db,
