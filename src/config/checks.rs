@@ -62,7 +62,8 @@ impl Config {
         if oauth.client_name.trim().is_empty() || oauth.client_name.chars().count() > 100 {
             return Err("expected a name of 1 to 100 characters".to_owned());
         }
-        for url in streams.backfill.iter().chain([&network.plc_url]).chain(&telemetry.otlp_endpoint) {
+        let asked = [&network.plc_url].into_iter().chain(&network.plc_mirror).chain(&network.appview_url);
+        for url in streams.backfill.iter().chain(asked).chain(&telemetry.otlp_endpoint) {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();
             if !is_plain || !url.username().is_empty() || url.password().is_some() {
                 return Err("expected an http or https URL without a user".to_owned());

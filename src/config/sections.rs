@@ -136,6 +136,12 @@ pub struct Network {
     /// The directory of did:plc identities.
     #[serde(deserialize_with = "text")]
     pub plc_url: Url,
+    /// A copy of the directory; none: only the directory itself is asked.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub plc_mirror: Option<Url>,
+    /// The `AppView` that is asked for profiles; none: they are read at their PDSes.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub appview_url: Option<Url>,
     /// The DNS server; none: the system's.
     #[serde(deserialize_with = "dns_server")]
     pub dns_server: Option<SocketAddr>,
@@ -143,6 +149,8 @@ pub struct Network {
     pub allow_private: bool,
     /// See [`Network::timeout`].
     pub timeout_seconds: u64,
+    /// Requests a second to one host; 0: no bound.
+    pub requests_per_second: u32,
 }
 
 /// How long people stay signed in.
