@@ -190,7 +190,7 @@ set! {
         ShadowCreated = "shadow_created",
         /// Two shadow accounts became one.
         ShadowMerged = "shadow_merged",
-        /// A shadow account was deleted, with its events and answers.
+        /// A shadow account on which nothing hung was deleted.
         ShadowDeleted = "shadow_deleted",
         /// The role of a member was changed.
         RoleChanged = "role_changed",

@@ -21,6 +21,7 @@ impl Config {
             ingest,
             identity,
             session,
+            access,
             oauth,
             secrets: _,
             log,
@@ -61,6 +62,23 @@ impl Config {
         }
         if oauth.client_name.trim().is_empty() || oauth.client_name.chars().count() > 100 {
             return Err("expected a name of 1 to 100 characters".to_owned());
+        }
+        for redirect in &session.redirects {
+            let is_address = Url::parse(redirect).is_ok_and(|url| {
+                // An app's own scheme has the form of a domain name of it; what scripts or files are no one is sent to.
+                let is_own = url.scheme().contains('.') || url.scheme() == "https";
+                let is_local = url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost"));
+                (is_own || is_local) && url.fragment().is_none() && url.username().is_empty()
+            });
+            if !is_address {
+                return Err("expected addresses such as \"net.openmeet.app:/signed-in\", or https ones".to_owned());
+            }
+        }
+        let is_did =
+            |text: &str| text.len() <= 300 && ["did:plc:", "did:web:"].iter().any(|kind| text.starts_with(kind));
+        let names = access.administrators.iter().map(|name| name.split_once('=').map_or(name.as_str(), |(_, did)| did));
+        if !names.chain(access.operators.iter().chain(&access.audiences).map(String::as_str)).all(is_did) {
+            return Err("expected DIDs, those of administrators with TENANT= before them where one is meant".to_owned());
         }
         let asked = [&network.plc_url].into_iter().chain(&network.plc_mirror).chain(&network.appview_url);
         for url in streams.backfill.iter().chain(asked).chain(&telemetry.otlp_endpoint) {

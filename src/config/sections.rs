@@ -161,6 +161,20 @@ pub struct Session {
     pub idle_days: u32,
     /// See [`Session::longest`].
     pub longest_days: u32,
+    /// Addresses of apps that may be given a code.
+    pub redirects: Vec<String>,
+}
+
+/// Who may do more than others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// DIDs of administrators, each behind the name of its tenant and `=`; without one of the first tenant.
+    pub administrators: Vec<String>,
+    /// DIDs of those who administer every tenant.
+    pub operators: Vec<String>,
+    /// Whom the tokens of other people's PDSes have to be meant for.
+    pub audiences: Vec<String>,
 }
 
 /// How records are processed.

@@ -55,6 +55,11 @@ impl ServiceKey {
         self.sources.contains(&source)
     }
 
+    /// What an administrator who is a person brings with: it speaks for every source, as a key would that they made.
+    pub(super) fn of_administrator(name: &str, tenant: Tenant) -> Self {
+        Self { prefix: name.to_owned(), tenant, is_admin: true, id: 0, sources: SOURCES.into() }
+    }
+
     /// The same key in that one of its tenants that a request names.
     ///
     /// Errors: `Forbidden` for any other, whether there is such a tenant or not.
@@ -124,6 +129,7 @@ pub struct Listed {
 pub async fn create(app: &App, actor: &Actor, wanted: &Wanted) -> Result<Made> {
     let own = match actor {
         Actor::Key(key) => key.tenant,
+        Actor::Person(person) => person.tenant,
         Actor::Anonymous | Actor::Operator => app.tenant,
     };
     let mut bound: Vec<Tenant> = Vec::new();
@@ -182,11 +188,11 @@ fn visible(actor: &Actor) -> Result<Select<key::Entity>> {
     if *actor == Actor::Operator {
         return Ok(all);
     }
-    let shown = actor.administers_own_tenant()?;
+    let tenant = actor.administers_own_tenant()?;
     let bound = Query::select()
         .column(of::Column::KeyId)
         .from(of::Entity)
-        .and_where(of::Column::TenantId.eq(shown.tenant.id()))
+        .and_where(of::Column::TenantId.eq(tenant.id()))
         .take();
     Ok(all.filter(key::Column::Id.in_subquery(bound)))
 }
@@ -262,9 +268,11 @@ pub async fn revoke(app: &App, actor: &Actor, named: Named<'_>) -> Result<key::M
         if found.revoked_at.is_some() {
             return Ok(found);
         }
-        if let Actor::Key(shown) = actor {
+        // The operator revokes what it likes.
+        if *actor != Actor::Operator {
+            let own = actor.administers_own_tenant()?;
             let bound = of::Entity::find().filter(of::Column::KeyId.eq(found.id)).all(&*tx).await?;
-            if bound.iter().any(|bound| bound.tenant_id != shown.tenant.id()) {
+            if bound.iter().any(|bound| bound.tenant_id != own.id()) {
                 return Err(Error::Forbidden {
                     why: "this key opens other tenants too: `openmeet-gateway keys revoke`",
                 });

@@ -1,7 +1,10 @@
 //! People: signing in, sessions, and what becomes of shadow accounts.
 
+mod claiming;
+mod doors;
 mod sessions;
 mod signing_in;
+mod vouching;
 
 use gateway::domain::account::SignedIn;
 

@@ -19,10 +19,10 @@ use tracing::warn;
 use url::form_urlencoded;
 
 use self::browser::{Browser, Place};
-use super::trace::traced;
+use super::{cookie, trace::traced};
 use crate::{
     app::App,
-    domain::login::{self, WayBack},
+    domain::login::{self, SignedIn, WayBack},
     error::Error,
     infra::atproto::oauth::{Answered, CALLBACK_PATH, Verdict},
 };
@@ -121,21 +121,29 @@ async fn complete(State(app): State<App>, RawQuery(query): RawQuery, headers: He
     };
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     match login::complete(&app, &answered, agent).await {
-        Ok(signed_in) if signed_in.way_back.is_somewhere() && signed_in.abilities.missing().is_empty() => {
-            let to = location(signed_in.way_back.as_str());
-            let headers = [(header::LOCATION, to), (header::SET_COOKIE, place.session(&app, &signed_in.session))];
-            (page::guard(&app), AppendHeaders(headers), StatusCode::SEE_OTHER).into_response()
-        }
-        Ok(signed_in) => {
-            let cookie = [(header::SET_COOKIE, place.session(&app, &signed_in.session))];
-            (page::guard(&app), AppendHeaders(cookie), page::signed_in(&signed_in)).into_response()
-        }
+        Ok(signed_in) => welcome(&app, &signed_in),
         Err(error) => {
             let said = words::of(&error);
             tell(&error);
             (said.status, page::guard(&app), page::failed(&said)).into_response()
         }
     }
+}
+
+/// Gives the browser its session, and sends the person on, unless there is something to say.
+fn welcome(app: &App, signed_in: &SignedIn) -> Response {
+    let cookie = match cookie::issue(app, &signed_in.session) {
+        Ok(cookie) => AppendHeaders([(header::SET_COOKIE, cookie)]),
+        Err(error) => {
+            tell(&error);
+            return page::refused(StatusCode::INTERNAL_SERVER_ERROR, &words::of(&error));
+        }
+    };
+    if signed_in.way_back.is_somewhere() && signed_in.abilities.missing().is_empty() {
+        let to = [(header::LOCATION, location(signed_in.way_back.as_str()))];
+        return (StatusCode::SEE_OTHER, page::guard(app), cookie, to).into_response();
+    }
+    (page::guard(app), cookie, page::signed_in(signed_in)).into_response()
 }
 
 async fn style() -> impl IntoResponse {

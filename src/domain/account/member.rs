@@ -19,7 +19,7 @@ use crate::{
     app::App,
     domain::{
         audit::{self, Deed},
-        ingest,
+        ingest, session,
         tenant::Tenant,
     },
     error::{Error, Result},
@@ -103,6 +103,10 @@ async fn enter(tx: &DatabaseTransaction, app: &App, signed_in: &SignedIn) -> Res
     };
     let user = changes.update(tx).await?;
     if !held.is_shadow_account {
+        if held.preferences_bluesky.as_ref().is_none_or(|link| link.did != *did) {
+            // The DID was given to a member without being shown. Now it is, and whoever was in there may be somebody else.
+            session::end_all(tx, user.id, now).await?;
+        }
         return Ok((user, 0));
     }
     audit::note(tx, Deed::new(did, AuditAction::Claimed, &user), now).await?;
@@ -134,7 +138,7 @@ pub(super) fn connected(signed_in: &SignedIn, held: Option<&Bluesky>, now: DateT
 }
 
 /// The account that holds a DID, whoever's it is.
-pub(super) async fn holder(db: &impl ConnectionTrait, tenant: Tenant, did: &str) -> Result<Option<user::Model>> {
+pub(crate) async fn holder(db: &impl ConnectionTrait, tenant: Tenant, did: &str) -> Result<Option<user::Model>> {
     Ok(tenant.users().filter(user::Column::Did.eq(did)).one(db).await?)
 }
 

@@ -5,6 +5,8 @@
 //! is not used for a while, at the latest after a set time, and as soon as its member ends it: from the next request on,
 //! in every process.
 
+pub mod code;
+
 use chrono::{DateTime, TimeDelta, Utc};
 pub use entities::sets::SessionKind as Kind;
 use entities::{session, user};
@@ -151,17 +153,19 @@ pub async fn revoke(app: &App, user_id: i64, session_id: i64) -> Result<session:
 /// Ends all sessions of a member. How many were open.
 pub async fn revoke_all(app: &App, user_id: i64) -> Result<u64> {
     let now = app.clock.now();
-    let revoked = app.db.transact(|tx| async move {
-        let update = session::Entity::update_many()
-            .col_expr(session::Column::RevokedAt, Expr::value(Some(now)))
-            .filter(session::Column::UserId.eq(user_id))
-            .filter(session::Column::RevokedAt.is_null())
-            .filter(session::Column::ExpiresAt.gt(now));
-        Ok(update.exec(&*tx).await?.rows_affected)
-    });
-    let count = revoked.await?;
+    let count = app.db.transact(|tx| async move { end_all(&*tx, user_id, now).await }).await?;
     info!(user = user_id, count, "all sessions of a member were ended");
     Ok(count)
+}
+
+/// Ends all sessions of a member. Store function.
+pub(super) async fn end_all(tx: &impl ConnectionTrait, user_id: i64, now: DateTime<Utc>) -> Result<u64> {
+    let update = session::Entity::update_many()
+        .col_expr(session::Column::RevokedAt, Expr::value(Some(now)))
+        .filter(session::Column::UserId.eq(user_id))
+        .filter(session::Column::RevokedAt.is_null())
+        .filter(session::Column::ExpiresAt.gt(now));
+    Ok(update.exec(tx).await?.rows_affected)
 }
 
 /// Deletes what ended a while ago. How many there were.

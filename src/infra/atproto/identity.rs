@@ -21,7 +21,10 @@ use tracing::debug;
 use url::Url;
 
 use self::document::Document;
-use super::syntax::{self, Did};
+use super::{
+    syntax::{self, Did},
+    vouched::SigningKey,
+};
 use crate::{
     error::{Error, Result},
     infra::http::{Answer, Outbound, Request, has_no_address, is_too_large},
@@ -66,6 +69,8 @@ pub struct Resolved {
     pub handle: Handle,
     /// Origin of its PDS, such as `https://bsky.social/`; `None` when it names none that may be reached.
     pub pds: Option<Url>,
+    /// Key of its repository; `None` when the document names none of a known kind.
+    pub signing_key: Option<SigningKey>,
 }
 
 /// The identities of the network. Cheap to clone.
@@ -113,7 +118,7 @@ impl Directory {
             None => Handle::Invalid { claimed: None },
         };
         let pds = document.pds().filter(|url| self.outbound.admits(url));
-        Ok(Some(Resolved { did: did.to_string(), handle, pds }))
+        Ok(Some(Resolved { did: did.to_string(), handle, pds, signing_key: document.signing_key() }))
     }
 
     /// Whom a handle names, as of now: the DID in the TXT record, or where there is none that at the well-known place.

@@ -10,7 +10,6 @@ use url::{Host, Url};
 
 use crate::{
     app::App,
-    domain::session::NewSession,
     error::{Error, Result},
     infra::atproto::oauth::unguessable,
 };
@@ -49,16 +48,6 @@ impl Place {
         url.set_path(path);
         url.set_query(query);
         Some(url)
-    }
-
-    /// The cookie that gives the browser a session of the gateway.
-    pub(super) fn session(&self, app: &App, session: &NewSession) -> HeaderValue {
-        let (name, secure) = if self.is_secure() { ("__Host-session", "; Secure") } else { ("session", "") };
-        let life = app.config.session.longest().as_secs();
-        let text = format!("{name}={}; Path=/; Max-Age={life}; HttpOnly; SameSite=Lax{secure}", session.token);
-        let mut value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
-        value.set_sensitive(true);
-        value
     }
 
     fn is_secure(&self) -> bool {

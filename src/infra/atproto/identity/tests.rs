@@ -57,6 +57,7 @@ async fn a_handle_is_verified_in_both_directions() {
             did: ALICE.into(),
             handle: Handle::Verified("alice.test".into()),
             pds: Some(Url::parse("http://localhost:2583/").unwrap()),
+            signing_key: None,
         }
     );
 }
