@@ -8,19 +8,22 @@ use crate::{
     config::Config,
     domain::{
         change::{Feed, FeedSettings},
+        login,
         tenant::Tenant,
     },
     error::{Error, Result},
     infra::{
         atproto::{
             identity::{Directory, DirectorySettings},
+            oauth::{self, ClientSettings, OAuth},
             stream::Endpoint,
         },
         clock::Clock,
         db::{Db, DbSettings},
-        http::{Outbound, OutboundSettings},
+        http::{Outbound, OutboundSettings, Pace},
         kv::{self, Kv, KvSettings},
         queue::{Broker, BrokerSettings, Queue, Queues, Topic},
+        seal::{Seal, SealSettings},
     },
 };
 
@@ -43,6 +46,8 @@ pub struct App {
     pub outbound: Outbound,
     /// Who is behind a DID.
     pub directory: Directory,
+    /// Logins and sessions at people's PDSes.
+    pub oauth: OAuth,
     /// Committed changes of events, live.
     pub changes: Feed,
     queues: Arc<OnceCell<Queues>>,
@@ -68,11 +73,26 @@ impl App {
             allow_private: config.network.allow_private,
             dns_server: config.network.dns_server,
             timeout: config.network.timeout(),
+            pace: Pace::per_second(config.network.requests_per_second).filter(|_| !config.network.allow_private),
             ..OutboundSettings::default()
         })?;
-        let plc_url = config.network.plc_url.clone();
+        let (plc_url, plc_mirror) = (config.network.plc_url.clone(), config.network.plc_mirror.clone());
+        let directory = Directory::new(outbound.clone(), DirectorySettings { plc_url, plc_mirror });
+        let seal = Seal::new(SealSettings {
+            keys: config.secrets.keys.clone(),
+            file: config.database.file().map(|file| file.with_added_extension("key")),
+        })?;
+        let client = ClientSettings {
+            public_url: config.http.public_url.clone(),
+            keys: config.oauth.keys.clone(),
+            name: config.oauth.client_name.clone(),
+            scope: login::EVERY_SCOPE.to_owned(),
+        };
+        let (outside, who, kept, time) = (outbound.clone(), directory.clone(), kv.clone(), clock.clone());
+        let parts = oauth::Parts { outbound: outside, directory: who, kv: kept, seal, clock: time };
         Ok(Self {
-            directory: Directory::new(outbound.clone(), DirectorySettings { plc_url }),
+            oauth: OAuth::new(&client, parts)?,
+            directory,
             changes: Feed::new(db.clone(), tenant, kv.bell(kv::Topic::Changes), FeedSettings::default()),
             config: Arc::new(config),
             db,

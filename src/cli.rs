@@ -23,7 +23,7 @@ use gateway::{
     app::{self, App},
     config::{self, Config},
     error::{Error, Result},
-    infra::{clock::Clock, db::Db},
+    infra::{atproto::oauth::Keyset, clock::Clock, db::Db, seal::Seal},
     roles::{Role, replay, serve},
     telemetry,
 };
@@ -73,6 +73,10 @@ enum Command {
         /// File to read, - for standard input
         file: PathBuf,
     },
+    /// Print a new key by which PDSes know the gateway, as a JWK set: the value of oauth.keys, or the file that it names
+    OauthKey,
+    /// Print a new key that seals what is kept of logins: a value of secrets.keys
+    SecretKey,
     /// Show, count, retry or discard messages that could not be applied, dead letters of the queues among them
     #[command(subcommand)]
     Failures(failures::Failures),
@@ -128,6 +132,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Schema => print(&graphql::sdl())?,
         Command::Config => print(config::DEFAULT)?,
+        Command::OauthKey => print(&format!("{}\n", Keyset::generate()?))?,
+        Command::SecretKey => print(&format!("{}\n", Seal::generate()?))?,
         Command::Health => health::ask(configured(&Serve::default())?.http.listen).await?,
         Command::Replay { file } => {
             let config = configured(&Serve::default())?;

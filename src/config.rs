@@ -24,8 +24,8 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use self::sections::{
-    Access, Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, Queue, Session, Start,
-    Streams, Telemetry,
+    Access, Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, OAuth, Queue, Secrets,
+    Session, Start, Streams, Telemetry,
 };
 use crate::error::{Error, Result};
 
@@ -63,6 +63,10 @@ pub struct Config {
     pub ingest: Ingest,
     /// How accounts are looked up.
     pub identity: Identity,
+    /// How people sign in.
+    pub oauth: OAuth,
+    /// What secrets are sealed with.
+    pub secrets: Secrets,
     /// What is logged, and how.
     pub log: Log,
     /// Where traces go.

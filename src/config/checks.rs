@@ -18,10 +18,12 @@ impl Config {
             graphql,
             streams,
             network,
-            session,
-            access,
             ingest,
             identity,
+            session,
+            access,
+            oauth,
+            secrets: _,
             log,
             telemetry,
         } = self;
@@ -52,6 +54,15 @@ impl Config {
                 return Err("expected origins such as \"https://openmeet.net\", without a path, or \"*\"".to_owned());
             }
         }
+        for origin in &oauth.redirects {
+            if Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin) {
+                continue;
+            }
+            return Err("expected origins such as \"https://openmeet.net\", without a path".to_owned());
+        }
+        if oauth.client_name.trim().is_empty() || oauth.client_name.chars().count() > 100 {
+            return Err("expected a name of 1 to 100 characters".to_owned());
+        }
         for redirect in &session.redirects {
             let is_address = Url::parse(redirect).is_ok_and(|url| {
                 // An app's own scheme has the form of a domain name of it; what scripts or files are no one is sent to.
@@ -69,7 +80,8 @@ impl Config {
         if !names.chain(access.operators.iter().chain(&access.audiences).map(String::as_str)).all(is_did) {
             return Err("expected DIDs, those of administrators with TENANT= before them where one is meant".to_owned());
         }
-        for url in streams.backfill.iter().chain([&network.plc_url]).chain(&telemetry.otlp_endpoint) {
+        let asked = [&network.plc_url].into_iter().chain(&network.plc_mirror).chain(&network.appview_url);
+        for url in streams.backfill.iter().chain(asked).chain(&telemetry.otlp_endpoint) {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();
             if !is_plain || !url.username().is_empty() || url.password().is_some() {
                 return Err("expected an http or https URL without a user".to_owned());

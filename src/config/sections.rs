@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -135,6 +136,12 @@ pub struct Network {
     /// The directory of did:plc identities.
     #[serde(deserialize_with = "text")]
     pub plc_url: Url,
+    /// A copy of the directory; none: only the directory itself is asked.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub plc_mirror: Option<Url>,
+    /// The `AppView` that is asked for profiles; none: they are read at their PDSes.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub appview_url: Option<Url>,
     /// The DNS server; none: the system's.
     #[serde(deserialize_with = "dns_server")]
     pub dns_server: Option<SocketAddr>,
@@ -142,6 +149,8 @@ pub struct Network {
     pub allow_private: bool,
     /// See [`Network::timeout`].
     pub timeout_seconds: u64,
+    /// Requests a second to one host; 0: no bound.
+    pub requests_per_second: u32,
 }
 
 /// How long people stay signed in.
@@ -194,6 +203,27 @@ pub struct Identity {
     pub batch: u32,
 }
 
+/// How people sign in.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OAuth {
+    /// What people are told whom they let in.
+    pub client_name: String,
+    /// A JWK set with private keys, or the path of one.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub keys: Option<String>,
+    /// Foreign web origins that people may be sent back to.
+    pub redirects: Vec<String>,
+}
+
+/// What secrets are sealed with.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    /// Keys in base64url, the one that seals first; none: a file beside the SQLite database.
+    pub keys: Vec<String>,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -236,6 +266,13 @@ impl Database {
             .then(|| self.url.split('?').next())
             .flatten()
             .map_or_else(|| without_secrets(&self.url), str::to_owned)
+    }
+
+    /// The file, where it is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        let path = self.url.strip_prefix("sqlite:")?.split('?').next()?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
     }
 }
 
@@ -339,6 +376,22 @@ impl fmt::Debug for Queue {
             .field("partitions", &self.partitions)
             .field("prefetch", &self.prefetch)
             .finish()
+    }
+}
+
+impl fmt::Debug for OAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth")
+            .field("client_name", &self.client_name)
+            .field("keys", &self.keys.as_ref().map(|_| "(hidden)"))
+            .field("redirects", &self.redirects)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("keys", &self.keys.len()).finish()
     }
 }
 

@@ -192,13 +192,15 @@ fn an_address_without_a_port_is_a_dns_server() {
 #[test]
 fn passwords_are_not_printed() {
     let environment = variables(&[
-        ("AMQP_URL", "amqps://user:secret@host/%2f?auth=secret"),
-        ("DATABASE_URL", "postgres://user:secret@host/db?password=secret"),
-        ("REDIS_URL", "rediss://user:secret@host:6380/1"),
-        ("GATEWAY_STREAMS__ENDPOINTS", "firehose+wss://user:secret@host/?token=secret"),
+        ("AMQP_URL", "amqps://user:hunter2@host/%2f?auth=hunter2"),
+        ("DATABASE_URL", "postgres://user:hunter2@host/db?password=hunter2"),
+        ("REDIS_URL", "rediss://user:hunter2@host:6380/1"),
+        ("GATEWAY_OAUTH__KEYS", "{\"d\":\"hunter2\"}"),
+        ("GATEWAY_SECRETS__KEYS", "hunter2"),
+        ("GATEWAY_STREAMS__ENDPOINTS", "firehose+wss://user:hunter2@host/?token=hunter2"),
     ]);
     let printed = format!("{:?}", load(None, environment, Table::new()).unwrap());
-    assert!(!printed.contains("secret"), "{printed}");
+    assert!(!printed.contains("hunter2"), "{printed}");
     assert!(printed.contains("postgres://user:***@host/db"), "{printed}");
 }
 

@@ -9,6 +9,7 @@ pub mod event;
 pub mod ingest;
 pub mod integration;
 pub mod key;
+pub mod login;
 pub mod page;
 pub mod person;
 pub mod range;

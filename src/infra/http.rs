@@ -6,12 +6,13 @@
 //! connected to, because the check sits inside the resolver of the client; there is no second look-up to be lied to.
 //!
 //! A host that fails again and again is left alone for a while, and so is one that asks for it ([`rest_of`] tells callers how
-//! long): requests then fail at once.
+//! long): requests then fail at once. Each host is asked by a few at a time, and at a [`Pace`]; who comes too early waits.
 //!
 //! It deliberately does not retry (queues do), does not follow the proxies of the environment (they would resolve names
 //! themselves), does not decompress, and does not keep cookies.
 
 mod dns;
+mod exchange;
 #[cfg(test)]
 pub(crate) mod fake;
 mod hosts;
@@ -28,31 +29,34 @@ use std::{
 
 use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
-use chrono::DateTime;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument as _, field::Empty, info_span};
 use url::Url;
 
+pub use reqwest::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+
 use self::{
     dns::CheckedDns,
+    exchange::{pause, redirect},
     hosts::{Host, Hosts, PER_HOST},
     rules::Rules,
 };
+pub use self::{
+    exchange::{Answer, Request},
+    hosts::Pace,
+};
 use crate::{
     error::{Error, Result},
-    infra::{
-        clock::Clock,
-        resilience::{Pass, Resting},
-    },
+    infra::resilience::{Pass, Resting},
 };
 
 const AGENT: &str = concat!("openmeet-gateway/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 3;
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long a 429 without a date is honoured, and the longest that any is.
-const PAUSE: Duration = Duration::from_secs(30);
-const MAX_PAUSE: Duration = Duration::from_hours(1);
 
 /// What [`Outbound`] may do.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +70,8 @@ pub struct OutboundSettings {
     pub timeout: Duration,
     /// Longest body that is read; a longer one is an error.
     pub max_body_bytes: usize,
+    /// How fast one host is asked by this client; `None` as fast as it answers.
+    pub pace: Option<Pace>,
 }
 
 impl Default for OutboundSettings {
@@ -75,30 +81,8 @@ impl Default for OutboundSettings {
             dns_server: None,
             timeout: Duration::from_secs(10),
             max_body_bytes: 8 * 1024 * 1024,
+            pace: None,
         }
-    }
-}
-
-/// What a host answered, whatever its status.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers, names in lower case.
-    pub headers: HeaderMap,
-    /// Body, within the size limit.
-    pub body: Bytes,
-}
-
-impl Answer {
-    /// Whether the status is 2xx.
-    pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// Text of a header, when it is there and is visible ASCII.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
     }
 }
 
@@ -158,22 +142,28 @@ impl Outbound {
             client,
             dns,
             rules,
-            hosts: Hosts::default(),
+            hosts: Hosts::new(settings.pace),
             timeout: settings.timeout,
             max_body_bytes: settings.max_body_bytes,
         })))
     }
 
-    /// Reads a URL, following at most three redirects, each of which is checked like the first.
-    ///
-    /// A status other than 2xx is an answer, except 429: that is `RateLimited` with the time the host asks for. `Invalid`
-    /// with the code `URL_REFUSED` when the URL may not be read at all; `Upstream` for everything that happens on the way.
-    /// While the host is left alone, the same errors come at once. `service` is the kind of host, from a closed set: it
-    /// labels errors and metrics.
+    /// Reads a URL, following at most three redirects: a [`send`](Self::send) of [`Request::get`].
     pub async fn get(&self, service: &'static str, url: &Url) -> Result<Answer> {
+        self.send(service, Request::get(url.clone())).await
+    }
+
+    /// Asks a host. Each redirect that is followed is checked like the first URL.
+    ///
+    /// A status other than 2xx is an answer, except 429: that is `RateLimited` with the time the host asks for. Redirects that
+    /// are not followed, and 429, come without their body. `Invalid` with the code `URL_REFUSED` when the URL may not be asked
+    /// at all; `Upstream` for everything that happens on the way, of which some may have happened after the host has heard
+    /// the request. While the host is left alone, the same errors come at once. `service` is the kind of host, from a
+    /// closed set: it labels errors and metrics.
+    pub async fn send(&self, service: &'static str, request: Request) -> Result<Answer> {
         let begun = Instant::now();
-        let span = info_span!("host.ask", service, host = url.host_str(), outcome = Empty);
-        let result = self.follow(service, url).instrument(span.clone()).await;
+        let span = info_span!("host.ask", service, host = request.url.host_str(), outcome = Empty);
+        let result = self.follow(service, request).instrument(span.clone()).await;
         let outcome = match &result {
             Ok(answer) if answer.is_success() => "success",
             Ok(answer) if answer.status < 500 => "client_error",
@@ -206,21 +196,26 @@ impl Outbound {
         self.0.rules.relaxed
     }
 
-    async fn follow(&self, service: &'static str, url: &Url) -> Result<Answer> {
-        self.0.rules.check(url).map_err(|why| Error::invalid("url", "URL_REFUSED", why))?;
-        let mut url = url.clone();
+    async fn follow(&self, service: &'static str, mut request: Request) -> Result<Answer> {
+        self.0.rules.check(&request.url).map_err(|why| Error::invalid("url", "URL_REFUSED", why))?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.ask(service, &url).await?;
-            let Some(target) = redirect(&answer, &url) else { return Ok(answer) };
+            let answer = self.ask(service, &request).await?;
+            if !request.follow_redirects || request.method != Method::GET {
+                return Ok(answer);
+            }
+            let Some(target) = redirect(&answer, &request.url) else { return Ok(answer) };
             self.0.rules.check(&target).map_err(|why| Error::upstream(service, anyhow!("bad redirect: {why}")))?;
-            url = target;
+            if target.origin() != request.url.origin() {
+                request.headers.clear(); // they were meant for the one host
+            }
+            request.url = target;
         }
         Err(Error::upstream(service, anyhow!("more than {MAX_REDIRECTS} redirects")))
     }
 
     /// One request without redirects. The place at the host is given back before the next hop, so hops cannot deadlock.
-    async fn ask(&self, service: &'static str, url: &Url) -> Result<Answer> {
-        let host = self.0.hosts.of(url);
+    async fn ask(&self, service: &'static str, request: &Request) -> Result<Answer> {
+        let host = self.0.hosts.of(&request.url);
         let _place = self.enter(service, &host).await?;
         let pass = host.breaker.admit().map_err(|resting| {
             if resting.was_asked {
@@ -229,7 +224,8 @@ impl Outbound {
                 Error::upstream(service, resting)
             }
         })?;
-        let outcome = self.read(service, url).await;
+        host.turn().await;
+        let outcome = self.read(service, request).await;
         self.judge(service, pass, &outcome);
         match outcome {
             Ok(answer) if answer.status == 429 => Err(Error::RateLimited { retry_after: pause(&answer.headers) }),
@@ -261,15 +257,23 @@ impl Outbound {
         }
     }
 
-    async fn read(&self, service: &'static str, url: &Url) -> Result<Answer> {
+    async fn read(&self, service: &'static str, request: &Request) -> Result<Answer> {
         let failed = |error: reqwest::Error| Error::upstream(service, error);
-        let mut response = self.0.client.get(url.clone()).send().await.map_err(failed)?;
+        let mut asked = self.0.client.request(request.method.clone(), request.url.clone());
+        asked = asked.headers(request.headers.clone());
+        if !request.body.is_empty() {
+            asked = asked.body(request.body.clone());
+        } else if request.method == Method::POST {
+            asked = asked.header(CONTENT_LENGTH, 0); // some hosts answer 411 without
+        }
+        let mut response = asked.send().await.map_err(failed)?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut answer = Answer { status, headers, body: Bytes::new() };
-        if status == 429 || redirect(&answer, url).is_some() {
+        if status == 429 || redirect(&answer, &request.url).is_some() {
             return Ok(answer); // nobody reads that body
         }
-        let limit = self.0.max_body_bytes;
+        let most = self.0.max_body_bytes;
+        let limit = request.max_body_bytes.unwrap_or(most).min(most);
         let too_large = || Error::upstream(service, TooLarge(limit));
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());
@@ -327,31 +331,4 @@ pub(crate) fn rest_of(error: &Error) -> Option<Duration> {
 /// Whether a request failed without having been made, because its host is left alone.
 fn is_resting(error: &Error) -> bool {
     matches!(error, Error::Upstream { source, .. } if source.is::<Resting>())
-}
-
-/// Where an answer points instead, when it does.
-fn redirect(answer: &Answer, from: &Url) -> Option<Url> {
-    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    from.join(answer.header(LOCATION.as_str())?).ok()
-}
-
-/// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `RateLimit-Reset`, which PDSes give as
-/// seconds since 1970 and others as seconds from now.
-fn pause(headers: &HeaderMap) -> Duration {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let from_now = |at: i64| at.saturating_sub(Clock::system().now().timestamp());
-    let seconds = text(RETRY_AFTER.as_str())
-        .and_then(|t| t.parse().ok().or_else(|| Some(from_now(DateTime::parse_from_rfc2822(t).ok()?.timestamp()))))
-        .or_else(|| {
-            let reset: i64 = text("ratelimit-reset")?.parse().ok()?;
-            Some(if reset > 1_000_000_000 { from_now(reset) } else { reset })
-        });
-    match seconds {
-        Some(seconds) => {
-            Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_PAUSE)
-        }
-        None => PAUSE,
-    }
 }

@@ -7,3 +7,4 @@ pub mod http;
 pub mod kv;
 pub mod queue;
 pub mod resilience;
+pub mod seal;

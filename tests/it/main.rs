@@ -26,6 +26,7 @@ mod integration;
 mod keys;
 mod kv;
 mod leadership;
+mod login;
 mod metrics;
 mod migrations;
 mod operating;

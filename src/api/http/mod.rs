@@ -4,6 +4,8 @@ mod assets;
 pub mod cookie;
 mod health;
 mod integration;
+mod login;
+mod oauth;
 mod problem;
 mod session;
 pub(crate) mod trace;
@@ -34,6 +36,8 @@ pub fn router(app: &App, seen: impl Into<Probes>, shutdown: CancellationToken, o
         .route("/", get(move || async move { Redirect::temporary(home) }))
         .merge(pages)
         .merge(integration::router(app.clone()))
+        .merge(login::router(app.clone()))
+        .merge(oauth::router(app.clone()))
         .merge(session::router(app))
         .merge(graphql::router(app, shutdown.clone(), open)?)
         .merge(probes(app, seen, shutdown))

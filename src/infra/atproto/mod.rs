@@ -5,6 +5,7 @@ pub mod firehose;
 mod frame;
 pub mod identity;
 pub mod jetstream;
+pub mod oauth;
 pub mod pds;
 pub mod relay;
 pub mod stream;

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::JoinHandle,
 };
 
@@ -23,6 +23,8 @@ pub(crate) enum Said {
     Addresses(Vec<IpAddr>),
     /// These TXT records.
     Texts(Vec<String>),
+    /// A CNAME; the resolver has to ask for that name.
+    Alias(&'static str),
     /// The name does not exist.
     Nothing,
     /// SERVFAIL.
@@ -66,7 +68,13 @@ fn reply(question: &[u8], say: &impl Fn(&str, u16) -> Said) -> Vec<u8> {
     }
     let kind = u16::from_be_bytes([question[end + 1], question[end + 2]]);
     end += 5;
+    let mut told = kind;
     let (code, records): (u8, Vec<Vec<u8>>) = match say(&labels.join("."), kind) {
+        Said::Alias(name) => {
+            told = 5;
+            let label = |label: &str| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat();
+            (0, vec![name.split('.').chain([""]).flat_map(label).collect()])
+        }
         Said::Addresses(all) => {
             let bytes = |ip: &IpAddr| match (ip, kind) {
                 (IpAddr::V4(ip), 1) => Some(ip.octets().to_vec()),
@@ -89,12 +97,45 @@ fn reply(question: &[u8], say: &impl Fn(&str, u16) -> Said) -> Vec<u8> {
     answer.extend_from_slice(&question[12..end]);
     for data in records {
         answer.extend_from_slice(&[0xc0, 0x0c]);
-        answer.extend_from_slice(&kind.to_be_bytes());
+        answer.extend_from_slice(&told.to_be_bytes());
         answer.extend_from_slice(&[0, 1, 0, 0, 0, 0]);
         answer.extend_from_slice(&u16::try_from(data.len()).unwrap().to_be_bytes());
         answer.extend_from_slice(&data);
     }
     answer
+}
+
+/// What a fake host was asked.
+pub(crate) struct Heard {
+    pub(crate) method: String,
+    /// With its query.
+    pub(crate) path: String,
+    /// First line and headers, in lower case, each line ended by CRLF.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Heard {
+    /// The value of a header, in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    async fn from(stream: &mut TcpStream) -> Option<Self> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut words = head.split(' ').map(str::to_owned);
+        let (method, path) = (words.next()?, words.next()?);
+        let mut heard = Self { method, path, head: head.to_lowercase(), body: String::new() };
+        let length = heard.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        heard.body = String::from_utf8(body).unwrap();
+        Some(heard)
+    }
 }
 
 /// An HTTP host that answers every connection once.
@@ -107,10 +148,15 @@ pub(crate) struct FakeHost {
 impl FakeHost {
     /// Answers with the whole response that `respond` returns for a path with its query.
     pub(crate) async fn start(at: &str, respond: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::hearing(at, move |heard| respond(&heard.path)).await
+    }
+
+    /// Answers with the whole response that `respond` returns for a request.
+    pub(crate) async fn hearing(at: &str, respond: impl Fn(&Heard) -> String + Send + Sync + 'static) -> Self {
         Self::on(TcpListener::bind(at).await.unwrap(), respond)
     }
 
-    fn on(listener: TcpListener, respond: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+    fn on(listener: TcpListener, respond: impl Fn(&Heard) -> String + Send + Sync + 'static) -> Self {
         let at = listener.local_addr().unwrap();
         let (connections, respond) = (Arc::new(AtomicUsize::new(0)), Arc::new(respond));
         let counted = Arc::clone(&connections);
@@ -119,16 +165,8 @@ impl FakeHost {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let respond = Arc::clone(&respond);
                 tokio::spawn(async move {
-                    let mut request = Vec::new();
-                    while !request.ends_with(b"\r\n\r\n") {
-                        match stream.read_u8().await {
-                            Ok(byte) => request.push(byte),
-                            Err(_) => return,
-                        }
-                    }
-                    let request = String::from_utf8(request).unwrap();
-                    let response = respond(request.split(' ').nth(1).unwrap());
-                    stream.write_all(response.as_bytes()).await.ok();
+                    let Some(heard) = Heard::from(&mut stream).await else { return };
+                    stream.write_all(respond(&heard).as_bytes()).await.ok();
                     stream.shutdown().await.ok();
                 });
             }
@@ -138,12 +176,17 @@ impl FakeHost {
 
     /// Two hosts with one port: at 127.0.0.1, and at 127.0.0.2 one that answers `private`. `respond` also gets the port.
     pub(super) async fn pair(respond: impl Fn(u16, &str) -> String + Send + Sync + 'static) -> (Self, Self) {
+        Self::pair_hearing(move |port, heard| respond(port, &heard.path)).await
+    }
+
+    /// The same, with the whole request.
+    pub(super) async fn pair_hearing(respond: impl Fn(u16, &Heard) -> String + Send + Sync + 'static) -> (Self, Self) {
         loop {
             let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = first.local_addr().unwrap().port();
             if let Ok(second) = TcpListener::bind(("127.0.0.2", port)).await {
                 let private = Self::on(second, |_| response(200, "", "private"));
-                return (Self::on(first, move |path| respond(port, path)), private);
+                return (Self::on(first, move |heard| respond(port, heard)), private);
             }
         }
     }
@@ -184,5 +227,5 @@ pub(super) fn guarded(dns: &FakeDns) -> Outbound {
 
 pub(crate) fn settings(dns: &FakeDns, allow_private: bool) -> OutboundSettings {
     let timeout = Duration::from_secs(5);
-    OutboundSettings { allow_private, dns_server: Some(dns.at), timeout, max_body_bytes: 10_000 }
+    OutboundSettings { allow_private, dns_server: Some(dns.at), timeout, max_body_bytes: 10_000, pace: None }
 }

@@ -20,6 +20,8 @@ pub enum Kind {
     Rate,
     /// Who is logged in.
     Session,
+    /// What people's PDSes allow us; sealed.
+    Bluesky,
     /// Who holds a lock.
     Lock,
     /// What was answered to a request that may be repeated.
@@ -34,6 +36,7 @@ impl Kind {
             Self::Once => "once",
             Self::Rate => "rate",
             Self::Session => "session",
+            Self::Bluesky => "bluesky:session",
             Self::Lock => "lock",
             Self::Answer => "answer",
         }

@@ -174,7 +174,7 @@ async fn alerts_and_dashboards_ask_for_what_is_measured() {
                 "role" => value.parse::<Role>().is_ok(),
                 "topic" => [Topic::Records, Topic::Resyncs].iter().any(|topic| topic.as_str() == value),
                 "dependency" => {
-                    let hosts = ["pds", "plc", "did_web", "handle", "relay"];
+                    let hosts = ["pds", "plc", "did_web", "handle", "relay", "oauth"];
                     Dependency::ALL.iter().any(|ours| ours.as_str() == value) || hosts.contains(&value.as_str())
                 }
                 _ => true,

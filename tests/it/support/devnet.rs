@@ -167,6 +167,11 @@ impl Devnet {
         self.control("relay/drop", Value::Null).await["dropped"].as_u64().unwrap()
     }
 
+    /// Lets the PDSes find `https://name` at another address.
+    pub(crate) async fn virtual_host(&self, name: &str, address: &str) {
+        self.control("virtual-hosts", json!({ name: address })).await;
+    }
+
     async fn control(&self, path: &str, body: Value) -> Value {
         answer(HTTP.post(format!("{}/{path}", self.network.control_url)).json(&body)).await
     }
@@ -180,7 +185,8 @@ pub(crate) struct Account {
     /// The handle it was made with.
     pub(crate) handle: String,
     email: String,
-    pds: String,
+    /// The origin of its PDS.
+    pub(crate) pds: String,
     control: String,
     password: String,
     token: String,
@@ -196,6 +202,11 @@ pub(crate) struct Written {
 }
 
 impl Account {
+    /// What it signs in with.
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
     /// The URI of a record of this account.
     pub(crate) fn uri(&self, collection: &str, rkey: &str) -> String {
         format!("at://{}/{collection}/{rkey}", self.did)

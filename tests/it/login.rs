@@ -1,0 +1,18 @@
+//! Signing in at real PDSes, through their own pages, by the HTTP requests that a browser makes: whole logins ([`whole`]),
+//! what is refused ([`refused`]), sessions that are renewed ([`renewal`]), and a server that lies ([`hostile`]).
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
+mod browser;
+mod hostile;
+mod liar;
+mod refused;
+mod renewal;
+mod stand;
+mod whole;
