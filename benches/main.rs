@@ -11,6 +11,7 @@ mod cost;
 mod floor;
 mod ingest;
 mod latency;
+mod profiles;
 mod rest;
 /// What the tests use as well, as far as it is of use here.
 #[expect(
@@ -23,6 +24,7 @@ mod rest;
 #[path = "../tests/it/support"]
 mod support {
     pub(crate) mod app;
+    pub(crate) mod appview;
     pub(crate) mod database;
     pub(crate) mod devnet;
     pub(crate) mod graphql;
@@ -64,6 +66,8 @@ enum Part {
     Ingest,
     /// From a write on a PDS to a subscriber, on the local network
     Latency,
+    /// Requests to an AppView for a thousand profiles
+    Profiles,
     /// Time to start, and memory at rest
     Rest,
     /// Everything
@@ -93,6 +97,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     if wants(Part::Latency) {
         latency::run().await?;
+    }
+    if wants(Part::Profiles) {
+        profiles::run().await?;
     }
     if wants(Part::Rest) {
         rest::run(records).await?;

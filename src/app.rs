@@ -8,11 +8,13 @@ use crate::{
     config::Config,
     domain::{
         change::{Feed, FeedSettings},
+        profile::Profiles,
         tenant::Tenant,
     },
     error::{Error, Result},
     infra::{
         atproto::{
+            appview::AppView,
             identity::{Directory, DirectorySettings},
             stream::Endpoint,
         },
@@ -43,6 +45,8 @@ pub struct App {
     pub outbound: Outbound,
     /// Who is behind a DID.
     pub directory: Directory,
+    /// Public profiles, and which of them are being fetched.
+    pub profiles: Profiles,
     /// Committed changes of events, live.
     pub changes: Feed,
     queues: Arc<OnceCell<Queues>>,
@@ -72,7 +76,9 @@ impl App {
             ..OutboundSettings::default()
         })?;
         let (plc_url, plc_mirror) = (config.network.plc_url.clone(), config.network.plc_mirror.clone());
+        let appview = config.network.appview_url.clone().map(|url| AppView::new(outbound.clone(), url));
         Ok(Self {
+            profiles: Profiles::new(appview),
             directory: Directory::new(outbound.clone(), DirectorySettings { plc_url, plc_mirror }),
             changes: Feed::new(db.clone(), tenant, kv.bell(kv::Topic::Changes), FeedSettings::default()),
             config: Arc::new(config),

@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod integration;
 pub mod key;
 pub mod page;
+pub mod profile;
 pub mod range;
 pub mod record;
 pub mod rsvp;

@@ -29,6 +29,7 @@ mod operating;
 mod oracle;
 mod outages;
 mod plans;
+mod profiles;
 mod queue;
 mod reading;
 mod refusals;

@@ -148,6 +148,7 @@ const PARTS: &[&str] = &[
     "EventEdge",
     "EventLink",
     "EventLocation",
+    "Freshness",
     "Rsvp",
     "RsvpEdge",
     "ShadowAccount",
@@ -163,6 +164,7 @@ const PARTS: &[&str] = &[
     "IngestedRsvp",
     "ServiceKey",
     "ServiceKeyEdge",
+    "User",
     // Of a payload; what hangs on it may fail by itself.
     "Query",
     "UserError",

@@ -14,6 +14,7 @@ use super::{
     events::EventQuery,
     id::{self, Kind},
     info::ServiceQuery,
+    profile::ProfileQuery,
     rsvp::{Rsvp, RsvpQuery},
 };
 use crate::{domain::key, error::Error};
@@ -23,7 +24,7 @@ const MAX_NODES: usize = 100;
 
 /// Entry points for reading.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ChangeQuery, ServiceQuery, AdminQuery);
+pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ProfileQuery, ChangeQuery, ServiceQuery, AdminQuery);
 
 /// An object with a globally unique, opaque identifier.
 #[derive(Clone, Debug, Interface)]

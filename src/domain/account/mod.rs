@@ -6,6 +6,7 @@
 pub mod identity;
 pub mod lookup;
 mod query;
+pub mod resolve;
 pub mod shadow;
 
 use entities::{
@@ -14,7 +15,9 @@ use entities::{
     user,
 };
 
-pub use self::query::{ShadowFilter, by_ids, count_shadows, dids_of, find_shadow, shadows};
+pub use self::query::{
+    Known, ShadowFilter, by_dids, by_ids, count_shadows, dids_by_handle, dids_of, find_shadow, shadows,
+};
 pub(crate) use self::query::{ids_of, shadow_order};
 
 /// A way to name an account of the network.
