@@ -14,6 +14,7 @@ mod ingest;
 mod latency;
 #[expect(clippy::indexing_slicing, reason = "what is chosen is among what there is")]
 mod mix;
+mod profiles;
 mod replay;
 mod rest;
 /// What the tests use as well, as far as it is of use here.
@@ -27,6 +28,7 @@ mod rest;
 #[path = "../tests/it/support"]
 mod support {
     pub(crate) mod app;
+    pub(crate) mod appview;
     pub(crate) mod database;
     pub(crate) mod devnet;
     pub(crate) mod graphql;
@@ -81,6 +83,8 @@ enum Part {
     Ingest,
     /// From a write on a PDS to a subscriber, on the local network
     Latency,
+    /// Requests to an AppView for a thousand profiles
+    Profiles,
     /// Time to start, and memory at rest
     Rest,
     /// One event to thousands of subscribers, beside a bare broadcast server
@@ -121,6 +125,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     if wants(Part::Latency) {
         latency::run().await?;
+    }
+    if wants(Part::Profiles) {
+        profiles::run().await?;
     }
     if wants(Part::Rest) {
         rest::run(records).await?;

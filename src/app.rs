@@ -9,11 +9,13 @@ use crate::{
     domain::{
         change::{Feed, FeedSettings},
         login,
+        profile::Profiles,
         tenant::Tenant,
     },
     error::{Error, Result},
     infra::{
         atproto::{
+            appview::AppView,
             identity::{Directory, DirectorySettings},
             oauth::{self, ClientSettings, OAuth},
             stream::Endpoint,
@@ -48,6 +50,8 @@ pub struct App {
     pub directory: Directory,
     /// Logins and sessions at people's PDSes.
     pub oauth: OAuth,
+    /// Public profiles, and which of them are being fetched.
+    pub profiles: Profiles,
     /// Committed changes of events, live.
     pub changes: Feed,
     queues: Arc<OnceCell<Queues>>,
@@ -90,7 +94,9 @@ impl App {
         };
         let (outside, who, kept, time) = (outbound.clone(), directory.clone(), kv.clone(), clock.clone());
         let parts = oauth::Parts { outbound: outside, directory: who, kv: kept, seal, clock: time };
+        let appview = config.network.appview_url.clone().map(|url| AppView::new(outbound.clone(), url));
         Ok(Self {
+            profiles: Profiles::new(appview),
             oauth: OAuth::new(&client, parts)?,
             directory,
             changes: Feed::new(db.clone(), tenant, kv.bell(kv::Topic::Changes), FeedSettings::default()),

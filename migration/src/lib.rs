@@ -17,9 +17,9 @@ mod m20261123_000001_carry_causes;
 mod m20261123_000007_create_event_source;
 mod m20261123_000007_lead_with_names;
 mod m20261123_000008_add_administration;
+mod m20261123_000009_add_people;
 mod m20261123_000009_count_losses;
 mod m20261123_000010_find_failures;
-mod m20261123_000009_add_people;
 
 /// All migrations, oldest first.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ pub mod key;
 pub mod login;
 pub mod page;
 pub mod person;
+pub mod profile;
 pub mod range;
 pub mod record;
 pub mod rsvp;

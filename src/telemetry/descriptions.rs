@@ -47,6 +47,11 @@ const COUNTERS: &[(&str, &str, Labels)] = &[
             ("outcome", &["success", "client_error", "server_error", "rate_limited", "refused", "resting", "failure"]),
         ],
     ),
+    (
+        "gateway_profiles_total",
+        "Profiles of the network that were asked for, by whether they were at hand",
+        &[("outcome", &["kept", "stale", "fetched", "failure"])],
+    ),
     ("gateway_queue_published_total", "Messages handed to a queue", &[("topic", TOPICS)]),
     ("gateway_redis_failures_total", "Commands that Redis did not carry out", &[]),
     (

@@ -119,6 +119,14 @@ fn expected(operation: &str, known: &Value) -> (Value, Vec<(&'static str, Value)
         "ShadowAccounts" => {
             (json!({ "minimumEventCount": 1 }), vec![("/shadowAccounts/nodes/0/did", json!(organizer()))])
         }
+        "BlueskyProfile" => (
+            json!({ "actor": { "did": guest(1) } }),
+            vec![("/blueskyProfile/did", json!(guest(1))), ("/blueskyProfile/source", json!("APP_VIEW"))],
+        ),
+        "BlueskyProfiles" => (
+            json!({ "actors": [{ "did": guest(1) }, { "did": organizer() }] }),
+            vec![("/blueskyProfiles/1/did", json!(organizer())), ("/blueskyProfiles/0/source", json!("APP_VIEW"))],
+        ),
         "Rsvps" => (
             json!({ "attendee": { "did": guest(1) } }),
             vec![("/rsvps/nodes/0/status", json!("CONFIRMED")), ("/rsvps/nodes/0/event/name", json!(NAMES[0]))],

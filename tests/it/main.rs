@@ -33,6 +33,7 @@ mod operating;
 mod oracle;
 mod outages;
 mod plans;
+mod profiles;
 mod queue;
 mod reading;
 mod refusals;

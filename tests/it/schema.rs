@@ -150,6 +150,7 @@ const PARTS: &[&str] = &[
     "EventEdge",
     "EventLink",
     "EventLocation",
+    "Freshness",
     "Rsvp",
     "RsvpEdge",
     "ShadowAccount",
@@ -167,6 +168,7 @@ const PARTS: &[&str] = &[
     "IngestedRsvp",
     "ServiceKey",
     "ServiceKeyEdge",
+    "User",
     // Of a payload; what hangs on it may fail by itself.
     "Query",
     "UserError",

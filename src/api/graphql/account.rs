@@ -13,6 +13,7 @@ use super::{
     filter::DateTimeRange,
     id::{self, Kind},
     page::{Total, connection},
+    profile::{self, BlueskyProfile, PROFILE},
     scalars::{DateTime, Did, Handle},
 };
 use crate::{
@@ -34,7 +35,13 @@ use crate::{
     ),
     field(name = "did", ty = "Option<Did>", desc = "Decentralised identifier, when the account is linked to one."),
     field(name = "handle", ty = "Option<Handle>", desc = "Current handle; null unless it is verified."),
-    field(name = "is_shadow", ty = "bool", desc = "True for provisional accounts that nobody has claimed.")
+    field(name = "is_shadow", ty = "bool", desc = "True for provisional accounts that nobody has claimed."),
+    field(
+        name = "bluesky_profile",
+        ty = "Fallible<BlueskyProfile>",
+        desc = "Public profile on the network; null without one, or when it is not to be shown.",
+        directive = cost::apply(PROFILE, None, None)
+    )
 )]
 pub(crate) enum Account {
     /// A member.
@@ -92,6 +99,12 @@ impl User {
     async fn is_shadow(&self) -> bool {
         false
     }
+
+    /// Public profile on the network; null without one, or when it is not to be shown.
+    #[graphql(directive = cost::apply(PROFILE, None, None))]
+    async fn bluesky_profile(&self, ctx: &Context<'_>) -> Fallible<BlueskyProfile> {
+        profile::of(ctx, &self.0).await
+    }
 }
 
 /// A provisional account for an author who has not joined OpenMeet, or for a site that events come from.
@@ -141,6 +154,12 @@ impl ShadowAccount {
     /// Always true.
     async fn is_shadow(&self) -> bool {
         true
+    }
+
+    /// Public profile on the network; null without one, or when it is not to be shown.
+    #[graphql(directive = cost::apply(PROFILE, None, None))]
+    async fn bluesky_profile(&self, ctx: &Context<'_>) -> Fallible<BlueskyProfile> {
+        profile::of(ctx, &self.0).await
     }
 
     /// Public events attributed to the account, soonest first.

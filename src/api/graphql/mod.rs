@@ -23,6 +23,7 @@ mod member;
 mod mutation;
 mod page;
 mod payload;
+mod profile;
 mod query;
 mod record;
 mod rsvp;
@@ -116,6 +117,7 @@ fn build() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
     Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .register_output_type::<query::Node>()
         .register_output_type::<account::Account>()
+        .register_output_type::<profile::BlueskyProfile>()
         .register_output_type::<user_error::UserError>()
         .limit_recursive_depth(RECURSION)
 }

@@ -14,6 +14,7 @@ use super::{
     events::EventQuery,
     id::{self, Kind},
     info::ServiceQuery,
+    profile::ProfileQuery,
     rsvp::{Rsvp, RsvpQuery},
     viewer::ViewerQuery,
 };
@@ -24,7 +25,17 @@ const MAX_NODES: usize = 100;
 
 /// Entry points for reading.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ChangeQuery, ServiceQuery, AdminQuery, ViewerQuery);
+pub struct Query(
+    NodeQuery,
+    EventQuery,
+    RsvpQuery,
+    AccountQuery,
+    ProfileQuery,
+    ChangeQuery,
+    ServiceQuery,
+    AdminQuery,
+    ViewerQuery,
+);
 
 /// An object with a globally unique, opaque identifier.
 #[derive(Clone, Debug, Interface)]

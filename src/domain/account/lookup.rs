@@ -110,7 +110,8 @@ async fn look_up(app: &App, held: identity::Model) -> Result<()> {
     }
 }
 
-async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) -> Result<()> {
+/// Writes down what was found of an account.
+pub(super) async fn store(app: &App, held: &identity::Model, resolved: Option<Resolved>) -> Result<()> {
     let now = app.clock.now();
     // A DID that the directory does not know has no handle.
     let (handle, pds) = resolved.map_or((Handle::Invalid { claimed: None }, None), |r| (r.handle, r.pds));

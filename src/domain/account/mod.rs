@@ -10,6 +10,7 @@ mod link;
 pub mod lookup;
 pub(crate) mod member;
 mod query;
+pub mod resolve;
 pub mod shadow;
 mod tokens;
 mod told;
@@ -26,7 +27,7 @@ pub use self::{
     claim::{Claimed, claim, claim_for, link},
     link::{Choice, choose, disconnect},
     member::{SignedIn, sign_in},
-    query::{ShadowFilter, by_ids, count_shadows, dids_of, find_shadow, shadows},
+    query::{Known, ShadowFilter, by_dids, by_ids, count_shadows, dids_by_handle, dids_of, find_shadow, shadows},
     unite::Transferred,
 };
 

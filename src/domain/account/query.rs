@@ -43,6 +43,62 @@ pub async fn by_ids(db: &impl ConnectionTrait, tenant: Tenant, ids: Vec<i64>) ->
     Ok(rows.into_iter().map(|(user, identity)| (user.id, Arc::new(Account { user, identity }))).collect())
 }
 
+/// What the tables know of a DID.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The account on the network.
+    pub identity: Option<identity::Model>,
+    /// The account in the tenant, visible or not.
+    pub account: Option<Arc<Account>>,
+}
+
+/// What the tables know of DIDs; those that they have never heard of are left out.
+pub async fn by_dids(db: &impl ConnectionTrait, tenant: Tenant, dids: Vec<String>) -> Result<HashMap<String, Known>> {
+    if dids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let backend = db.get_database_backend();
+    let condition = among(backend, identity::Column::Did, dids.clone());
+    let identities = identity::Entity::find().filter(condition).all(db).await?;
+    let users = tenant.users().filter(among(backend, user::Column::Did, dids)).all(db).await?;
+    let mut known: HashMap<String, Known> = HashMap::new();
+    for identity in identities {
+        known.insert(identity.did.clone(), Known { identity: Some(identity), account: None });
+    }
+    for user in users {
+        if let Some(did) = user.did.clone() {
+            let entry = known.entry(did).or_default();
+            entry.account = Some(Arc::new(Account { user, identity: entry.identity.clone() }));
+        }
+    }
+    Ok(known)
+}
+
+/// Whom handles, in lower case, name as far as we have verified them.
+pub async fn dids_by_handle(db: &impl ConnectionTrait, handles: Vec<String>) -> Result<HashMap<String, String>> {
+    if handles.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut rows: Vec<(String, String)> = identity::Entity::find()
+        .filter(verified(db.get_database_backend(), handles))
+        .select_only()
+        .columns([identity::Column::Handle, identity::Column::Did])
+        .into_tuple()
+        .all(db)
+        .await?;
+    // Of two that have claimed it, one after the other, nobody knows who is right before both are looked up again.
+    rows.sort_unstable();
+    let mut named = HashMap::new();
+    let mut disputed = Vec::new();
+    for (handle, did) in rows {
+        if named.insert(handle.clone(), did).is_some() {
+            disputed.push(handle);
+        }
+    }
+    named.retain(|handle, _| !disputed.contains(handle));
+    Ok(named)
+}
+
 /// The visible shadow account of a DID.
 pub async fn find_shadow(db: &impl ConnectionTrait, tenant: Tenant, did: &str) -> Result<Option<Account>> {
     let select = tenant.users().filter(user::Column::Did.eq(did)).filter(user::Column::IsShadowAccount.eq(true));

@@ -1,5 +1,6 @@
 //! The AT Protocol, seen from below: streams of records, identities, repositories.
 
+pub mod appview;
 pub mod car;
 pub mod firehose;
 mod frame;

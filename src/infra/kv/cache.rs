@@ -31,6 +31,10 @@ impl Expiry<String, Kept> for OwnTime {
     fn expire_after_create(&self, _: &String, kept: &Kept, _: Instant) -> Option<Duration> {
         Some(kept.ttl)
     }
+
+    fn expire_after_update(&self, _: &String, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(kept.ttl)
+    }
 }
 
 impl Memory {
@@ -50,6 +54,11 @@ impl Memory {
         let fetch = Box::pin(async { fetch.await.map(|value| Kept { value, ttl }) });
         let kept = Box::pin(self.0.try_get_with(key, fetch)).await;
         kept.map(|kept| kept.value).map_err(share)
+    }
+
+    /// Keeps an answer for `ttl`, in place of one that is there.
+    pub(super) async fn put(&self, key: String, ttl: Duration, value: Bytes) {
+        self.0.insert(key, Kept { value, ttl }).await;
     }
 }
 

@@ -19,7 +19,7 @@
 //! | [`Lock::during`] | goes on until the lock would have expired, then stops |
 //! | [`Kv::rate`] on what we offer to others | the door lets it pass: an outage must not become everybody's |
 //! | [`Kv::rate`] on what we may ask of others, or on guesses at a secret | refused: a foreign budget, or an account, is lost for longer than an outage lasts |
-//! | [`Kv::cached`] | a miss: it is fetched |
+//! | [`Kv::cached`], [`Kv::keep`] | a miss: it is fetched |
 //! | [`Bell::ring`] | rung when the store is back; meanwhile listeners look by themselves |
 
 mod bell;
@@ -226,6 +226,24 @@ impl Kv {
                 self.0.memory.get_or_fetch(key, ttl.min(AT_HAND), through).await
             }
         }
+    }
+
+    /// Caches an answer for `ttl`, in place of one that is [cached](Self::cached) under this id: who has it already gives it out
+    /// for at most a second longer. Other processes hear of it through Redis only.
+    pub async fn keep(&self, id: &str, ttl: Duration, value: Bytes) {
+        let key = self.text(&Key::new(Kind::Cache, id));
+        let at_hand = match &self.0.store {
+            Store::Embedded(_) => ttl,
+            Store::Redis(redis) => {
+                if value.len() <= MAX_VALUE
+                    && let Err(error) = redis.set(&key, &value, span(ttl)).await
+                {
+                    debug!(error = error.chain(), "the cache cannot be written");
+                }
+                ttl.min(AT_HAND)
+            }
+        };
+        self.0.memory.put(key, at_hand, value).await;
     }
 
     /// The doorbell of a topic.

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::support::{
+    appview::AppView,
     devnet::HTTP,
     graphql::GraphQl,
     process::Program,
@@ -44,6 +45,8 @@ pub(super) struct Running {
     address: SocketAddr,
     child: Option<Child>,
     folder: TempDir,
+    /// Knows everybody's profile.
+    _appview: AppView,
 }
 
 impl Running {
@@ -52,9 +55,12 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         let program = Program::over(&format!("sqlite://{}?mode=rwc", folder.path().join("gateway.sqlite").display()));
         // Many small commits, between which anything may happen.
-        let program = Arc::new(program.with("GATEWAY_INGEST__BATCH_SIZE", "10"));
+        let program = program.with("GATEWAY_INGEST__BATCH_SIZE", "10");
+        let appview = AppView::start().await;
+        appview.knows_all();
+        let program = Arc::new(program.with("GATEWAY_NETWORK__APPVIEW_URL", &appview.url));
         program.replay(&program.file(opening())).await;
-        let mut running = Self { program, address: free_address(), child: None, folder };
+        let mut running = Self { program, address: free_address(), child: None, folder, _appview: appview };
         running.up().await;
         running
     }

@@ -102,6 +102,7 @@ impl Network {
             ("GATEWAY_STREAMS__BACKFILL", String::new()),
             ("GATEWAY_NETWORK__ALLOW_PRIVATE", "true".to_owned()),
             ("GATEWAY_NETWORK__PLC_URL", self.plc_url.clone()),
+            ("GATEWAY_NETWORK__APPVIEW_URL", String::new()),
             ("GATEWAY_NETWORK__DNS_SERVER", self.dns.clone()),
         ]
     }

@@ -1,6 +1,7 @@
 //! What several tests need.
 
 pub(crate) mod app;
+pub(crate) mod appview;
 pub(crate) mod changes;
 pub(crate) mod database;
 pub(crate) mod devnet;

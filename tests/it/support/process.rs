@@ -28,6 +28,7 @@ impl Program {
             .with("DATABASE_URL", database)
             .with("GATEWAY_STREAMS__ENDPOINTS", "")
             .with("GATEWAY_STREAMS__BACKFILL", "")
+            .with("GATEWAY_NETWORK__APPVIEW_URL", "")
             .with("GATEWAY_HTTP__LISTEN", "127.0.0.1:0");
         // Nobody may be asked: a port on which nothing listens.
         program.with("GATEWAY_NETWORK__PLC_URL", "http://127.0.0.1:1").with("GATEWAY_NETWORK__ALLOW_PRIVATE", "true")
