@@ -12,7 +12,7 @@ use gateway::{
     app::App,
     config,
     domain::{
-        actor::{self, Actor},
+        actor::{self, Actor, Shown},
         key::SOURCES,
     },
     infra::clock::Clock,
@@ -102,7 +102,7 @@ async fn no_query_reads_a_big_table_from_end_to_end() {
     let schema = schema(&app);
     let mut found = Vec::new();
     let key = format!("Bearer {}", make_key_of(&app, &["default"], &SOURCES, true).await);
-    let actor = actor::identify(&app, Some(&key), None).await.unwrap();
+    let actor = actor::identify(&app, Shown { authorization: Some(&key), cookie: None }, None).await.unwrap();
     for asked in asked(&app).await.into_iter().chain(admin::asked()) {
         let before = scans(&app).await;
         let known = prepared(&app).await;

@@ -2,7 +2,7 @@
 //!
 //! What is known of an account is its row, for 24 hours (`identity.refresh_hours`), unless the network has said that
 //! something changed: then it is due, and asked for again. Of accounts that have no row nobody tells us changes, so that they
-//! are believed for ten minutes only.
+//! are believed for ten minutes only. Keys are not kept: who checks a signature asks the directory itself.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ fn known(held: &identity::Model) -> Resolved {
         (_, claimed) => Handle::Invalid { claimed },
     };
     let pds = held.pds.as_deref().and_then(|pds| Url::parse(pds).ok());
-    Resolved { did: held.did.clone(), handle, pds }
+    Resolved { did: held.did.clone(), handle, pds, signing_key: None }
 }
 
 /// What is kept of somebody who has no row.
@@ -123,5 +123,6 @@ async fn stranger(app: &App, did: &Did) -> Result<Option<Resolved>> {
         did: did.to_string(),
         handle: found.handle.map_or(Handle::Invalid { claimed: None }, Handle::Verified),
         pds: found.pds.and_then(|pds| Url::parse(&pds).ok()),
+        signing_key: None,
     }))
 }
