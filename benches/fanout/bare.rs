@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::broadcast};
 
 /// As the gateway's.
 const READ_BUFFER: usize = 1024;
-const WRITE_BUFFER: usize = 4096;
+const WRITE_BUFFER: usize = 2048;
 /// More than a burst.
 const RING: usize = 1024;
 

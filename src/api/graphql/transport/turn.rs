@@ -98,7 +98,12 @@ impl Events {
             start.take().await;
             results
         };
-        Self { turn, limit, results: results.flatten_stream().boxed(), timer: None }
+        Self { turn, limit, results: results.flatten_stream().fuse().boxed(), timer: None }
+    }
+
+    /// Whether an event has its turn, so that its result is to come.
+    pub(super) fn is_executing(&self) -> bool {
+        self.turn.since().is_some()
     }
 }
 

@@ -1,9 +1,9 @@
 //! One subscriber: alone, a member of a run, or on the way from the one to the other.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use async_graphql::{Executor, Response};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::poll_fn};
 use metrics::counter;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
@@ -85,10 +85,25 @@ impl Alone {
         match &mut self.source {
             Source::Events(events) => {
                 let response = events.next().await?;
-                Some(Frame::at(&response, self.course.as_ref().and_then(Course::position)))
+                Some(self.frame(&response))
             }
             Source::Refused(frame) => frame.take(),
         }
+    }
+
+    /// The next result, where its event is being executed already: nothing is waited for that has yet to happen.
+    pub(super) async fn next_under_way(&mut self) -> Option<Frame> {
+        let Source::Events(events) = &mut self.source else { return None };
+        let response = poll_fn(|context| match events.poll_next_unpin(context) {
+            Poll::Pending if !events.is_executing() => Poll::Ready(None),
+            polled => polled,
+        });
+        let response = response.await?;
+        Some(self.frame(&response))
+    }
+
+    fn frame(&self, response: &Response) -> Frame {
+        Frame::at(response, self.course.as_ref().and_then(Course::position))
     }
 }
 

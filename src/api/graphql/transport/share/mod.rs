@@ -21,7 +21,10 @@ use std::{
 use async_graphql::Executor;
 use futures_util::FutureExt as _;
 use metrics::gauge;
-use tokio::{sync::broadcast, time::timeout};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::key::{Audience, Resumable};
@@ -38,6 +41,11 @@ pub(super) const RING: usize = 128;
 const AHEAD: usize = RING / 2;
 /// How long a run waits for them at one result.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Results that are handed out together: with those that wait, fewer than the ring holds.
+const BURST: usize = RING / 4;
+/// How long the first of them waits for the others, which are being executed meanwhile.
+const GATHERING: Duration = Duration::from_millis(20);
 
 /// The position of a run that has told nothing.
 const NOWHERE: i64 = i64::MIN;
@@ -161,19 +169,29 @@ impl<E: Executor> Endpoint<E> {
     }
 }
 
-/// Executes events and hands them out, at the pace of the faster members.
+/// Executes events and hands them out, at the pace of the faster members. What comes in one go is handed out in one go:
+/// members that are woken for the first find the others beside it.
 async fn drive(mut alone: Alone, ring: &broadcast::Sender<Arc<Frame>>, told: &Positions) {
     let mut ahead: VecDeque<Arc<Frame>> = VecDeque::new();
     while let Some(frame) = alone.next().await {
-        if let Some(position) = frame.position {
-            told.first.compare_exchange(NOWHERE, position, Ordering::AcqRel, Ordering::Acquire).ok();
-            told.last.store(position, Ordering::Release);
+        let mut burst = vec![frame];
+        let deadline = Instant::now() + GATHERING;
+        while burst.len() < BURST
+            && let Ok(Some(frame)) = timeout_at(deadline, alone.next_under_way()).await
+        {
+            burst.push(frame);
         }
-        let frame = Arc::new(frame.shared_by(ring.receiver_count()));
-        // Fails only without members, and then this ends too.
-        let _ = ring.send(Arc::clone(&frame));
-        ahead.push_back(frame);
-        if ahead.len() > AHEAD
+        for frame in burst {
+            if let Some(position) = frame.position {
+                told.first.compare_exchange(NOWHERE, position, Ordering::AcqRel, Ordering::Acquire).ok();
+                told.last.store(position, Ordering::Release);
+            }
+            let frame = Arc::new(frame.shared_by(ring.receiver_count()));
+            // Fails only without members, and then this ends too.
+            let _ = ring.send(Arc::clone(&frame));
+            ahead.push_back(frame);
+        }
+        while ahead.len() > AHEAD
             && let Some(frame) = ahead.pop_front()
         {
             timeout(PATIENCE, frame.passed()).await.ok();

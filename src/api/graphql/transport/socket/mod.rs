@@ -20,7 +20,7 @@ use crate::api::graphql::guard::{Code, Refusal};
 /// Bytes that are read at once, and that every socket holds.
 const READ_BUFFER: usize = 1024;
 /// Bytes that wait for the end of a burst before they are written. A socket keeps as much once it had them.
-const WRITE_BUFFER: usize = 4096;
+const WRITE_BUFFER: usize = 2048;
 
 /// Opens a socket, or says why not: foreign origin (403), no subprotocol of ours (400), too many sockets (503).
 ///

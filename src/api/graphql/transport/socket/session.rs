@@ -339,3 +339,32 @@ impl<E: Executor> Session<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{EmptyMutation, EmptySubscription, Object, Schema};
+
+    use super::*;
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn ok(&self) -> bool {
+            true
+        }
+    }
+
+    type TestSession = Session<Schema<Query, EmptyMutation, EmptySubscription>>;
+
+    fn future_of<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There are thousands of them, most of which wait.
+    #[test]
+    fn a_waiting_socket_is_small() {
+        let (session, whole) = (size_of::<TestSession>(), future_of(TestSession::run));
+        assert!(whole < 3_000 && size_of::<WebSocket>() < 1_000, "{session} {whole} {}", size_of::<WebSocket>());
+    }
+}
