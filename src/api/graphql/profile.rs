@@ -1,6 +1,9 @@
 //! Public profiles of the network.
 
+#![expect(clippy::duplicated_attributes, reason = "several fields of an interface have the same type")]
+
 use async_graphql::{Context, Enum, Interface, Object, SimpleObject};
+use futures_util::FutureExt;
 
 use super::{
     account::{Account, ShadowAccount, User},
@@ -209,7 +212,7 @@ impl From<Shown> for BlueskyProfile {
 
 /// The profile of one of our accounts; null for a site.
 pub(super) async fn of(ctx: &Context<'_>, account: &std::sync::Arc<account::Account>) -> Fallible<BlueskyProfile> {
-    let find = async { Ok::<_, Failure>(profile::of(ctx.app()?, ctx.actor(), account).await?) };
+    let find = async { Ok::<_, Failure>(profile::of(ctx.app()?, ctx.actor(), account).boxed().await?) };
     find.await.map(|shown| shown.map(BlueskyProfile::from)).transpose()
 }
 
@@ -253,7 +256,7 @@ impl ProfileQuery {
 }
 
 async fn find(ctx: &Context<'_>, actors: Vec<Actor>) -> Result<Vec<Fallible<BlueskyProfile>>, Failure> {
-    let found = profile::find(ctx.app()?, ctx.actor(), &actors).await?;
+    let found = profile::find(ctx.app()?, ctx.actor(), &actors).boxed().await?;
     Ok(found
         .into_iter()
         .map(|shown| shown.map(|shown| shown.map(BlueskyProfile::from)).map_err(Failure::from).transpose())

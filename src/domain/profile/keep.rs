@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use tracing::debug;
@@ -73,7 +74,7 @@ pub(super) async fn kept(app: &App, did: &Did) -> Result<Kept> {
     let mut outcome = "kept";
     let fetched = async {
         outcome = "fetched";
-        bytes(&Box::pin(fetch::fetch(app, did)).await?)
+        bytes(&fetch::fetch(app, did).boxed().await?)
     };
     let kept = app.kv.cached(&id(did), LONGEST, fetched).await.and_then(|bytes| read(&bytes));
     let now = app.clock.now();
@@ -98,7 +99,7 @@ pub(super) async fn kept(app: &App, did: &Did) -> Result<Kept> {
 pub(super) async fn did_of(app: &App, handle: &Handle) -> Result<Option<Did>> {
     let handle = handle.to_lowercase();
     let ask = async {
-        let Some((did, kept)) = Box::pin(fetch::fetch_by_handle(app, &handle)).await? else { return Ok(Bytes::new()) };
+        let Some((did, kept)) = fetch::fetch_by_handle(app, &handle).boxed().await? else { return Ok(Bytes::new()) };
         // Asked for by handle, it need not be asked for by DID.
         if let Some(kept) = kept {
             app.kv.keep(&id(&did), LONGEST, bytes(&kept)?).await;
@@ -113,7 +114,7 @@ pub(super) async fn did_of(app: &App, handle: &Handle) -> Result<Option<Did>> {
 ///
 /// Errors: `Upstream` and `RateLimited` when everybody who could tell is away; what is kept stays.
 pub async fn refresh(app: &App, did: &Did) -> Result<()> {
-    let fetched = Box::pin(fetch::fetch(app, did)).await?;
+    let fetched = fetch::fetch(app, did).boxed().await?;
     let before = app.kv.cached(&id(did), LONGEST, async { bytes(&fetched) }).await;
     let before = before.and_then(|before| read(&before)).ok().filter(|before| before.found.is_some());
     let now = app.clock.now();
@@ -158,7 +159,7 @@ impl Drop for Done {
 }
 
 async fn fetch_and_keep(app: &App, did: &Did) -> Result<Kept> {
-    let kept = Box::pin(fetch::fetch(app, did)).await?;
+    let kept = fetch::fetch(app, did).boxed().await?;
     app.kv.keep(&id(did), LONGEST, bytes(&kept)?).await;
     Ok(kept)
 }

@@ -6,7 +6,10 @@ use serde_json::{Value, value::RawValue};
 use super::{Profile, Source};
 use crate::{
     domain::source::lenient::{clean, web_address},
-    infra::atproto::appview::{Label, Seen},
+    infra::atproto::{
+        appview::{Label, Seen},
+        syntax::Handle,
+    },
 };
 
 /// Characters of a name; the lexicon allows 64 that people count.
@@ -29,7 +32,7 @@ pub(super) fn of_appview(seen: Seen) -> Option<Profile> {
     let is_reserved = seen.labels.iter().filter(is_own).any(|label| label.value == RESERVED);
     let count = |count: Option<u64>| count.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
     Some(Profile {
-        handle: seen.handle.map(|handle| handle.into_string()),
+        handle: seen.handle.map(Handle::into_string),
         display_name: name(seen.display_name.as_deref()),
         description: text(seen.description.as_deref(), DESCRIPTION),
         avatar_url: picture(seen.avatar.as_deref()),

@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::anyhow;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -237,15 +237,15 @@ fn parse(body: &[u8]) -> serde_json::Result<Vec<Seen>> {
 }
 
 fn entry(text: &str) -> Option<Seen> {
-    let entry: serde_json::Value = serde_json::from_str(text).ok()?;
+    let entry: Value = serde_json::from_str(text).ok()?;
     let text = |name: &str| entry.get(name)?.as_str().map(str::to_owned);
     let count = |name: &str| entry.get(name)?.as_u64();
     let handle = text("handle").filter(|handle| handle != "handle.invalid");
-    let labels = entry.get("labels").and_then(|labels| labels.as_array()).into_iter().flatten();
-    let label = |label: &serde_json::Value| {
+    let labels = entry.get("labels").and_then(Value::as_array).into_iter().flatten();
+    let label = |label: &Value| {
         let text = |name: &str| label.get(name)?.as_str().map(str::to_owned);
         // A negation takes a label back.
-        let is_taken_back = label.get("neg").and_then(serde_json::Value::as_bool) == Some(true);
+        let is_taken_back = label.get("neg").and_then(Value::as_bool) == Some(true);
         (!is_taken_back).then_some(Label { source: text("src")?, value: text("val")? })
     };
     Some(Seen {
@@ -264,6 +264,6 @@ fn entry(text: &str) -> Option<Seen> {
 
 /// The name of the failure that an answer tells of.
 fn name_of(answer: &Answer) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    let body: Value = serde_json::from_slice(&answer.body).ok()?;
     Some(body.get("error")?.as_str()?.to_owned())
 }

@@ -129,12 +129,12 @@ impl Heard {
         let head = String::from_utf8(head).unwrap();
         let mut words = head.split(' ').map(str::to_owned);
         let (method, path) = (words.next()?, words.next()?);
-        let mut heard = Self { method, path, head: head.to_lowercase(), body: String::new() };
-        let length = heard.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut request = Self { method, path, head: head.to_lowercase(), body: String::new() };
+        let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.ok()?;
-        heard.body = String::from_utf8(body).unwrap();
-        Some(heard)
+        request.body = String::from_utf8(body).unwrap();
+        Some(request)
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::infra::http::fake::{self, FakeDns, FakeHost, Heard, Said};
@@ -78,8 +78,7 @@ async fn what_is_said_of_others_or_cannot_be_read_is_left_out() {
     })
     .await;
     let (dids, handle) = ([plc(1), plc(2), plc(4)], "alice.com".to_owned());
-    let found: Vec<_> =
-        join_all(dids.iter().chain([&handle]).map(|actor| appview.profile(actor))).await.into_iter().collect();
+    let found = join_all(dids.iter().chain([&handle]).map(|actor| appview.profile(actor))).await;
     let [one, two, four, alice] = <[_; 4]>::try_from(found).unwrap().map(Result::unwrap);
     let one = one.unwrap();
     assert_eq!(alice.as_ref(), Some(&one));
