@@ -34,11 +34,13 @@ impl SigningKey {
         let text = Some(multibase).filter(|text| text.len() <= LONGEST_KEY)?;
         let (_, bytes) = multibase::decode(text).ok()?;
         let (curve, point) = match (kind, bytes.as_slice()) {
-            // The curve as a multicodec.
-            ("Multikey", [0x80, 0x24, point @ ..]) => (Curve::P256, point),
-            ("Multikey", [0xe7, 0x01, point @ ..]) => (Curve::K256, point),
-            ("EcdsaSecp256r1VerificationKey2019", point) => (Curve::P256, point),
-            ("EcdsaSecp256k1VerificationKey2019", point) => (Curve::K256, point),
+            // The curve as a multicodec; before there were those, as a type of its own.
+            ("Multikey", [0x80, 0x24, point @ ..]) | ("EcdsaSecp256r1VerificationKey2019", point) => {
+                (Curve::P256, point)
+            }
+            ("Multikey", [0xe7, 0x01, point @ ..]) | ("EcdsaSecp256k1VerificationKey2019", point) => {
+                (Curve::K256, point)
+            }
             _ => return None,
         };
         let is_point = match curve {

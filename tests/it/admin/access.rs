@@ -1,6 +1,9 @@
 //! Who may use which field: every field of the schema, used by everybody, against what `@access` says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use async_graphql::parser::{
     parse_schema,
@@ -131,7 +134,7 @@ impl Blueprint {
                 let parts = members.map(|member| {
                     format!("... on {member} {{ __typename {} }}", self.members(member, depth, &format!("{member}_")))
                 });
-                format!("{{ __typename {} }}", parts.collect::<String>())
+                format!("{{ __typename {} }}", parts.collect::<Vec<_>>().concat())
             }
             _ => String::new(),
         }
@@ -162,7 +165,7 @@ impl Blueprint {
                 continue;
             }
             if !prefix.is_empty() {
-                text.push_str(&format!("{prefix}{}: ", field.name.node));
+                write!(text, "{prefix}{}: ", field.name.node).unwrap();
             }
             text.push_str(&self.call(&format!("{name}.{}", field.name.node), depth.saturating_sub(1)));
             text.push(' ');
