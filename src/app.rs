@@ -20,7 +20,7 @@ use crate::{
         },
         clock::Clock,
         db::{Db, DbSettings},
-        http::{Outbound, OutboundSettings},
+        http::{Outbound, OutboundSettings, Pace},
         kv::{self, Kv, KvSettings},
         queue::{Broker, BrokerSettings, Queue, Queues, Topic},
         seal::{Seal, SealSettings},
@@ -73,10 +73,11 @@ impl App {
             allow_private: config.network.allow_private,
             dns_server: config.network.dns_server,
             timeout: config.network.timeout(),
+            pace: Pace::per_second(config.network.requests_per_second).filter(|_| !config.network.allow_private),
             ..OutboundSettings::default()
         })?;
-        let plc_url = config.network.plc_url.clone();
-        let directory = Directory::new(outbound.clone(), DirectorySettings { plc_url });
+        let (plc_url, plc_mirror) = (config.network.plc_url.clone(), config.network.plc_mirror.clone());
+        let directory = Directory::new(outbound.clone(), DirectorySettings { plc_url, plc_mirror });
         let seal = Seal::new(SealSettings {
             keys: config.secrets.keys.clone(),
             file: config.database.file().map(|file| file.with_added_extension("key")),

@@ -24,8 +24,8 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use self::sections::{
-    Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, OAuth, Queue, Secrets, Start,
-    Streams, Telemetry,
+    Access, Database, Graphql, Http, Identity, Ingest, KeyValue, Log, LogFormat, Network, OAuth, Queue, Secrets,
+    Session, Start, Streams, Telemetry,
 };
 use crate::error::{Error, Result};
 
@@ -55,6 +55,10 @@ pub struct Config {
     pub streams: Streams,
     /// How the rest of the network is reached.
     pub network: Network,
+    /// How long people stay signed in.
+    pub session: Session,
+    /// Who may do more than others.
+    pub access: Access,
     /// How records are processed.
     pub ingest: Ingest,
     /// How accounts are looked up.

@@ -157,3 +157,42 @@ set! {
         Discarded = "discarded",
     }
 }
+set! {
+    /// What a member may do in the tenant.
+    UserRole {
+        /// Takes part.
+        Member = "member",
+        /// Administers the tenant, too.
+        Admin = "admin",
+    }
+}
+set! {
+    /// How a session's token is shown.
+    SessionKind {
+        /// As a cookie, by a browser.
+        Cookie = "cookie",
+        /// In a header, by a program.
+        Bearer = "bearer",
+    }
+}
+set! {
+    /// What was done to an account.
+    AuditAction {
+        /// A member signed in for the first time.
+        Joined = "joined",
+        /// A shadow account became its owner's, or was merged into an account of its owner.
+        Claimed = "claimed",
+        /// An account of the network was linked to a member.
+        Linked = "linked",
+        /// The link was cut.
+        Disconnected = "disconnected",
+        /// A shadow account was made by hand.
+        ShadowCreated = "shadow_created",
+        /// Two shadow accounts became one.
+        ShadowMerged = "shadow_merged",
+        /// A shadow account on which nothing hung was deleted.
+        ShadowDeleted = "shadow_deleted",
+        /// The role of a member was changed.
+        RoleChanged = "role_changed",
+    }
+}

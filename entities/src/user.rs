@@ -2,7 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::sets::SourceType;
+use crate::{
+    preferences::Bluesky,
+    sets::{SourceType, UserRole},
+};
 
 /// One account.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -21,6 +24,14 @@ pub struct Model {
     pub provider: SourceType,
     /// Site that the events of this account come from, unique in tenant and provider; null for people.
     pub source_name: Option<String>,
+    /// What a member may do in the tenant; null for shadow accounts, and for nobody else.
+    pub role: Option<UserRole>,
+    /// Name that the member goes by; null where only the handle is known.
+    pub display_name: Option<String>,
+    /// Address of a member who has one; null for shadow accounts.
+    pub email: Option<String>,
+    /// Link to the account on the network; null where none was ever made.
+    pub preferences_bluesky: Option<Bluesky>,
     /// First seen.
     pub created_at: DateTimeUtc,
     /// Last change.

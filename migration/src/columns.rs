@@ -37,6 +37,11 @@ pub(crate) fn long(name: impl IntoIden) -> ColumnDef {
     ColumnDef::new(name).big_integer().not_null().take()
 }
 
+/// 64-bit number, or nothing.
+pub(crate) fn long_null(name: impl IntoIden) -> ColumnDef {
+    ColumnDef::new(name).big_integer().null().take()
+}
+
 /// Counter that starts at nought.
 pub(crate) fn counter(name: impl IntoIden) -> ColumnDef {
     ColumnDef::new(name).integer().not_null().default(0).take()
@@ -55,6 +60,11 @@ pub(crate) fn flag(name: impl IntoIden) -> ColumnDef {
 /// JSON that queries can look into: `jsonb`, or text on SQLite.
 pub(crate) fn json(name: impl IntoIden) -> ColumnDef {
     ColumnDef::new(name).json_binary().not_null().take()
+}
+
+/// JSON that queries can look into, or nothing.
+pub(crate) fn json_null(name: impl IntoIden) -> ColumnDef {
+    ColumnDef::new(name).json_binary().null().take()
 }
 
 /// Runs statements that read the same on both databases.

@@ -17,6 +17,7 @@ mod m20261123_000001_carry_causes;
 mod m20261123_000007_create_event_source;
 mod m20261123_000007_lead_with_names;
 mod m20261123_000008_add_administration;
+mod m20261123_000009_add_people;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000007_create_event_source::Migration),
             Box::new(m20261123_000001_carry_causes::Migration),
             Box::new(m20261123_000008_add_administration::Migration),
+            Box::new(m20261123_000009_add_people::Migration),
         ]
     }
 }

@@ -20,6 +20,8 @@ impl Config {
             network,
             ingest,
             identity,
+            session,
+            access,
             oauth,
             secrets: _,
             log,
@@ -61,7 +63,25 @@ impl Config {
         if oauth.client_name.trim().is_empty() || oauth.client_name.chars().count() > 100 {
             return Err("expected a name of 1 to 100 characters".to_owned());
         }
-        for url in streams.backfill.iter().chain([&network.plc_url]).chain(&telemetry.otlp_endpoint) {
+        for redirect in &session.redirects {
+            let is_address = Url::parse(redirect).is_ok_and(|url| {
+                // An app's own scheme has the form of a domain name of it; what scripts or files are no one is sent to.
+                let is_own = url.scheme().contains('.') || url.scheme() == "https";
+                let is_local = url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost"));
+                (is_own || is_local) && url.fragment().is_none() && url.username().is_empty()
+            });
+            if !is_address {
+                return Err("expected addresses such as \"net.openmeet.app:/signed-in\", or https ones".to_owned());
+            }
+        }
+        let is_did =
+            |text: &str| text.len() <= 300 && ["did:plc:", "did:web:"].iter().any(|kind| text.starts_with(kind));
+        let names = access.administrators.iter().map(|name| name.split_once('=').map_or(name.as_str(), |(_, did)| did));
+        if !names.chain(access.operators.iter().chain(&access.audiences).map(String::as_str)).all(is_did) {
+            return Err("expected DIDs, those of administrators with TENANT= before them where one is meant".to_owned());
+        }
+        let asked = [&network.plc_url].into_iter().chain(&network.plc_mirror).chain(&network.appview_url);
+        for url in streams.backfill.iter().chain(asked).chain(&telemetry.otlp_endpoint) {
             let is_plain = matches!(url.scheme(), "http" | "https") && url.has_host();
             if !is_plain || !url.username().is_empty() || url.password().is_some() {
                 return Err("expected an http or https URL without a user".to_owned());
@@ -110,6 +130,8 @@ impl Config {
             (graphql.operation_timeout_seconds, 1, 3_600),
             (streams.stall_seconds, 1, 86_400),
             (network.timeout_seconds, 1, 3_600),
+            (u64::from(session.idle_days), 1, 3_650),
+            (u64::from(session.longest_days), 1, 3_650),
             (ingest.batch_size as u64, 1, 10_000),
             (ingest.max_record_bytes as u64, 1_024, 64 << 20),
             (u64::from(ingest.max_attempts), 1, 100),

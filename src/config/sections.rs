@@ -136,6 +136,12 @@ pub struct Network {
     /// The directory of did:plc identities.
     #[serde(deserialize_with = "text")]
     pub plc_url: Url,
+    /// A copy of the directory; none: only the directory itself is asked.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub plc_mirror: Option<Url>,
+    /// The `AppView` that is asked for profiles; none: they are read at their PDSes.
+    #[serde(deserialize_with = "blank_is_none")]
+    pub appview_url: Option<Url>,
     /// The DNS server; none: the system's.
     #[serde(deserialize_with = "dns_server")]
     pub dns_server: Option<SocketAddr>,
@@ -143,6 +149,32 @@ pub struct Network {
     pub allow_private: bool,
     /// See [`Network::timeout`].
     pub timeout_seconds: u64,
+    /// Requests a second to one host; 0: no bound.
+    pub requests_per_second: u32,
+}
+
+/// How long people stay signed in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// See [`Session::idle`].
+    pub idle_days: u32,
+    /// See [`Session::longest`].
+    pub longest_days: u32,
+    /// Addresses of apps that may be given a code.
+    pub redirects: Vec<String>,
+}
+
+/// Who may do more than others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// DIDs of administrators, each behind the name of its tenant and `=`; without one of the first tenant.
+    pub administrators: Vec<String>,
+    /// DIDs of those who administer every tenant.
+    pub operators: Vec<String>,
+    /// Whom the tokens of other people's PDSes have to be meant for.
+    pub audiences: Vec<String>,
 }
 
 /// How records are processed.
@@ -279,6 +311,18 @@ impl Network {
     /// What one request to a foreign host may take.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+impl Session {
+    /// How long a session lasts without being used.
+    pub fn idle(&self) -> Duration {
+        days(self.idle_days)
+    }
+
+    /// How long a session lasts at most.
+    pub fn longest(&self) -> Duration {
+        days(self.longest_days)
     }
 }
 

@@ -1,14 +1,12 @@
 //! Service keys: what a program shows to bring events and answers over HTTP.
 //!
-//! A key is 256 random bits behind a public prefix. It is told once, when it is made; only its SHA-256 is kept, which needs
-//! no salt and no slow hash, since nobody guesses 256 bits. A key is bound to tenants and to the source types that it
-//! speaks for, may be given the right to administer those tenants, and opens until it is revoked: a revoked key is refused
-//! from the next request on, by every process.
+//! A key is told once, when it is made, and only its hash is kept (`src/domain/secret.rs`). It is bound to tenants and to the
+//! source types that it speaks for, may be given the right to administer those tenants, and opens until it is revoked: a
+//! revoked key is refused from the next request on, by every process.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use data_encoding::BASE32_NOPAD_NOCASE;
 use entities::{location::Texts, service_key as key, service_key_tenant as of, sets::SourceType, tenant};
 use sea_orm::{
     ActiveEnum,
@@ -16,8 +14,6 @@ use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Select,
     sea_query::{Expr, Query},
 };
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use tracing::{info, warn};
 
 use crate::{
@@ -25,6 +21,7 @@ use crate::{
     domain::{
         actor::Actor,
         page::{self, KeyKind, Order, Page, Position, Slice},
+        secret::{self, PREFIX},
         source::lenient::clean,
         tenant::Tenant,
     },
@@ -36,10 +33,6 @@ pub const SOURCES: [SourceType; 3] = [SourceType::Bluesky, SourceType::Web, Sour
 
 /// What every key begins with, so that one that has leaked is found by whoever searches for such things.
 const MARK: &str = "omk_";
-/// Characters of the prefix: 80 random bits, which no two keys share.
-const PREFIX: usize = 16;
-/// Bytes that are random and secret.
-const SECRET: usize = 32;
 /// Longest name.
 const NAME_CHARS: usize = 100;
 
@@ -60,6 +53,11 @@ impl ServiceKey {
     /// Whether it may bring what comes from there.
     pub fn speaks_for(&self, source: SourceType) -> bool {
         self.sources.contains(&source)
+    }
+
+    /// What an administrator who is a person brings with: it speaks for every source, as a key would that they made.
+    pub(super) fn of_administrator(name: &str, tenant: Tenant) -> Self {
+        Self { prefix: name.to_owned(), tenant, is_admin: true, id: 0, sources: SOURCES.into() }
     }
 
     /// The same key in that one of its tenants that a request names.
@@ -131,6 +129,7 @@ pub struct Listed {
 pub async fn create(app: &App, actor: &Actor, wanted: &Wanted) -> Result<Made> {
     let own = match actor {
         Actor::Key(key) => key.tenant,
+        Actor::Person(person) => person.tenant,
         Actor::Anonymous | Actor::Operator => app.tenant,
     };
     let mut bound: Vec<Tenant> = Vec::new();
@@ -157,14 +156,13 @@ pub async fn create(app: &App, actor: &Actor, wanted: &Wanted) -> Result<Made> {
         let why = "a key that does not administer speaks for at least one of bluesky, web, other";
         return Err(Error::invalid("sources", "KEY_SOURCES_INVALID", why));
     }
-    let text = new_key()?;
-    let Some(prefix) = prefix_of(&text) else { return Err(Error::bug(anyhow::anyhow!("a new key has no prefix"))) };
+    let secret::Made { text, prefix, hash } = secret::new(MARK)?;
     let row = &key::ActiveModel {
         id: NotSet,
         tenant_id: Set(first.id()),
         name: Set(name),
         prefix: Set(prefix),
-        hash: Set(hash(&text).to_vec()),
+        hash: Set(hash),
         source_types: Set(Texts(sources.iter().map(|source| source.as_str().to_owned()).collect())),
         is_admin: Set(wanted.is_admin),
         created_at: Set(app.clock.now()),
@@ -190,11 +188,11 @@ fn visible(actor: &Actor) -> Result<Select<key::Entity>> {
     if *actor == Actor::Operator {
         return Ok(all);
     }
-    let shown = actor.administers_own_tenant()?;
+    let tenant = actor.administers_own_tenant()?;
     let bound = Query::select()
         .column(of::Column::KeyId)
         .from(of::Entity)
-        .and_where(of::Column::TenantId.eq(shown.tenant.id()))
+        .and_where(of::Column::TenantId.eq(tenant.id()))
         .take();
     Ok(all.filter(key::Column::Id.in_subquery(bound)))
 }
@@ -270,9 +268,11 @@ pub async fn revoke(app: &App, actor: &Actor, named: Named<'_>) -> Result<key::M
         if found.revoked_at.is_some() {
             return Ok(found);
         }
-        if let Actor::Key(shown) = actor {
+        // The operator revokes what it likes.
+        if *actor != Actor::Operator {
+            let own = actor.administers_own_tenant()?;
             let bound = of::Entity::find().filter(of::Column::KeyId.eq(found.id)).all(&*tx).await?;
-            if bound.iter().any(|bound| bound.tenant_id != shown.tenant.id()) {
+            if bound.iter().any(|bound| bound.tenant_id != own.id()) {
                 return Err(Error::Forbidden {
                     why: "this key opens other tenants too: `openmeet-gateway keys revoke`",
                 });
@@ -296,7 +296,7 @@ pub async fn verify(app: &App, text: &str) -> Result<Option<ServiceKey>> {
     // What has not the form of a key costs no query.
     let Some(prefix) = prefix_of(text) else { return Ok(None) };
     let found = key::Entity::find().filter(key::Column::Prefix.eq(prefix)).one(app.db.read()).await?;
-    let is_this = |row: &key::Model| bool::from(row.hash.as_slice().ct_eq(&hash(text)));
+    let is_this = |row: &key::Model| secret::is(text, &row.hash);
     let Some(row) = found.filter(|row| is_this(row) && row.revoked_at.is_none()) else { return Ok(None) };
     note_use(app, &row).await;
     let tenant = Tenant::of_key(&row);
@@ -332,23 +332,7 @@ async fn note_use(app: &App, row: &key::Model) {
     }
 }
 
-/// `omk_PREFIX_SECRET`, both in lower-case base 32: a double click selects all of it.
-fn new_key() -> Result<String> {
-    let mut random = [0_u8; SECRET + PREFIX * 5 / 8];
-    getrandom::fill(&mut random).map_err(|error| Error::bug(anyhow::anyhow!("no random bytes: {error}")))?;
-    let (secret, prefix) = random.split_at(SECRET);
-    let encode = |bytes: &[u8]| BASE32_NOPAD_NOCASE.encode(bytes).to_ascii_lowercase();
-    Ok(format!("{MARK}{}_{}", encode(prefix), encode(secret)))
-}
-
 /// The public part of what has the form of a key: `omk_PREFIX`.
 fn prefix_of(text: &str) -> Option<String> {
-    let is_base32 = |part: &str| part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
-    let (prefix, secret) = text.strip_prefix(MARK)?.split_once('_')?;
-    let is_key = prefix.len() == PREFIX && secret.len() == (SECRET * 8).div_ceil(5);
-    (is_key && is_base32(prefix) && is_base32(secret)).then(|| format!("{MARK}{prefix}"))
-}
-
-fn hash(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+    secret::prefix_of(MARK, text)
 }

@@ -1,6 +1,6 @@
 //! Tenants. Every query on a table of a tenant starts here, so that none can forget the tenant.
 
-use entities::{change, event, event_attendee, service_key, service_key_tenant, tenant, user};
+use entities::{audit_entry, change, event, event_attendee, service_key, service_key_tenant, session, tenant, user};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Select,
@@ -48,6 +48,12 @@ impl Tenant {
     pub fn of_key(key: &service_key::Model) -> Self {
         // The database holds no key of a tenant that does not exist.
         Self { id: key.tenant_id }
+    }
+
+    /// The tenant that an account belongs to.
+    pub fn of_user(user: &user::Model) -> Self {
+        // The database holds no account of a tenant that does not exist.
+        Self { id: user.tenant_id }
     }
 
     /// The tenants, this one left out, in which one of these people has an account.
@@ -103,6 +109,16 @@ impl Tenant {
     /// Accounts of the tenant.
     pub fn users(self) -> Select<user::Entity> {
         user::Entity::find().filter(user::Column::TenantId.eq(self.id))
+    }
+
+    /// Sessions of the tenant's members.
+    pub fn sessions(self) -> Select<session::Entity> {
+        session::Entity::find().filter(session::Column::TenantId.eq(self.id))
+    }
+
+    /// What was done to the tenant's accounts.
+    pub fn audit(self) -> Select<audit_entry::Entity> {
+        audit_entry::Entity::find().filter(audit_entry::Column::TenantId.eq(self.id))
     }
 
     /// Change log of the tenant.

@@ -6,12 +6,13 @@
 //! connected to, because the check sits inside the resolver of the client; there is no second look-up to be lied to.
 //!
 //! A host that fails again and again is left alone for a while, and so is one that asks for it ([`rest_of`] tells callers how
-//! long): requests then fail at once.
+//! long): requests then fail at once. Each host is asked by a few at a time, and at a [`Pace`]; who comes too early waits.
 //!
 //! It deliberately does not retry (queues do), does not follow the proxies of the environment (they would resolve names
 //! themselves), does not decompress, and does not keep cookies.
 
 mod dns;
+mod exchange;
 #[cfg(test)]
 pub(crate) mod fake;
 mod hosts;
@@ -28,8 +29,7 @@ use std::{
 
 use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
-use chrono::DateTime;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument as _, field::Empty, info_span};
 use url::Url;
@@ -41,23 +41,22 @@ pub use reqwest::{
 
 use self::{
     dns::CheckedDns,
+    exchange::{pause, redirect},
     hosts::{Host, Hosts, PER_HOST},
     rules::Rules,
 };
+pub use self::{
+    exchange::{Answer, Request},
+    hosts::Pace,
+};
 use crate::{
     error::{Error, Result},
-    infra::{
-        clock::Clock,
-        resilience::{Pass, Resting},
-    },
+    infra::resilience::{Pass, Resting},
 };
 
 const AGENT: &str = concat!("openmeet-gateway/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 3;
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long a 429 without a date is honoured, and the longest that any is.
-const PAUSE: Duration = Duration::from_secs(30);
-const MAX_PAUSE: Duration = Duration::from_hours(1);
 
 /// What [`Outbound`] may do.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +70,8 @@ pub struct OutboundSettings {
     pub timeout: Duration,
     /// Longest body that is read; a longer one is an error.
     pub max_body_bytes: usize,
+    /// How fast one host is asked by this client; `None` as fast as it answers.
+    pub pace: Option<Pace>,
 }
 
 impl Default for OutboundSettings {
@@ -80,69 +81,8 @@ impl Default for OutboundSettings {
             dns_server: None,
             timeout: Duration::from_secs(10),
             max_body_bytes: 8 * 1024 * 1024,
+            pace: None,
         }
-    }
-}
-
-/// What is asked of a host.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// HTTP method.
-    pub method: Method,
-    /// Whom and what to ask.
-    pub url: Url,
-    /// Headers beside those of the client itself. They may hold secrets: a redirect to another origin is asked without them.
-    pub headers: HeaderMap,
-    /// What is sent along; nothing when empty.
-    pub body: Bytes,
-    /// Longest body of the answer that is read, where that is less than [`OutboundSettings::max_body_bytes`].
-    pub max_body_bytes: Option<usize>,
-    /// Whether at most three redirects are followed, of GET only; else, and of every other method, the redirect itself is
-    /// the answer.
-    pub follow_redirects: bool,
-}
-
-impl Request {
-    /// Reads a URL, following redirects.
-    pub fn get(url: Url) -> Self {
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Self { method: Method::GET, url, headers, body, max_body_bytes: None, follow_redirects: true }
-    }
-
-    /// Sends a body of a media type such as `application/json`.
-    pub fn post(url: Url, media_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))]);
-        Self { method: Method::POST, url, headers, body: body.into(), max_body_bytes: None, follow_redirects: false }
-    }
-
-    /// With one more header, or another value of it.
-    #[must_use]
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-}
-
-/// What a host answered, whatever its status.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers, names in lower case.
-    pub headers: HeaderMap,
-    /// Body, within the size limit.
-    pub body: Bytes,
-}
-
-impl Answer {
-    /// Whether the status is 2xx.
-    pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// Text of a header, when it is there and is visible ASCII.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
     }
 }
 
@@ -202,7 +142,7 @@ impl Outbound {
             client,
             dns,
             rules,
-            hosts: Hosts::default(),
+            hosts: Hosts::new(settings.pace),
             timeout: settings.timeout,
             max_body_bytes: settings.max_body_bytes,
         })))
@@ -284,6 +224,7 @@ impl Outbound {
                 Error::upstream(service, resting)
             }
         })?;
+        host.turn().await;
         let outcome = self.read(service, request).await;
         self.judge(service, pass, &outcome);
         match outcome {
@@ -390,31 +331,4 @@ pub(crate) fn rest_of(error: &Error) -> Option<Duration> {
 /// Whether a request failed without having been made, because its host is left alone.
 fn is_resting(error: &Error) -> bool {
     matches!(error, Error::Upstream { source, .. } if source.is::<Resting>())
-}
-
-/// Where an answer points instead, when it does.
-fn redirect(answer: &Answer, from: &Url) -> Option<Url> {
-    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    from.join(answer.header(LOCATION.as_str())?).ok()
-}
-
-/// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `RateLimit-Reset`, which PDSes give as
-/// seconds since 1970 and others as seconds from now.
-fn pause(headers: &HeaderMap) -> Duration {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let from_now = |at: i64| at.saturating_sub(Clock::system().now().timestamp());
-    let seconds = text(RETRY_AFTER.as_str())
-        .and_then(|t| t.parse().ok().or_else(|| Some(from_now(DateTime::parse_from_rfc2822(t).ok()?.timestamp()))))
-        .or_else(|| {
-            let reset: i64 = text("ratelimit-reset")?.parse().ok()?;
-            Some(if reset > 1_000_000_000 { from_now(reset) } else { reset })
-        });
-    match seconds {
-        Some(seconds) => {
-            Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(Duration::from_secs(1), MAX_PAUSE)
-        }
-        None => PAUSE,
-    }
 }

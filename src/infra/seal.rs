@@ -91,7 +91,7 @@ impl Seal {
         sealed.push(FORM);
         sealed.extend_from_slice(&key.id);
         sealed.extend_from_slice(&nonce);
-        let bound = bound(&key.id, purpose);
+        let bound = bound(key.id, purpose);
         let text = key.cipher.encrypt(&XNonce::from(nonce), Payload { msg: value, aad: &bound });
         sealed.extend_from_slice(&text.map_err(|_| Error::bug(anyhow::anyhow!("a value was not sealed")))?);
         Ok(sealed)
@@ -110,7 +110,7 @@ impl Seal {
                 return None;
             }
             let key = keys.iter().find(|key| key.id == *id)?;
-            key.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: text, aad: &bound(id, purpose) }).ok()
+            key.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: text, aad: &bound(*id, purpose) }).ok()
         };
         Ok(opened())
     }
@@ -150,7 +150,7 @@ fn parse(text: &str) -> Result<Key> {
 }
 
 /// What is authenticated beside the value.
-fn bound(id: &[u8; ID], purpose: &str) -> Vec<u8> {
+fn bound(id: [u8; ID], purpose: &str) -> Vec<u8> {
     [&[FORM], id.as_slice(), purpose.as_bytes()].concat()
 }
 

@@ -13,6 +13,7 @@ use crate::{
         account::lookup,
         change,
         ingest::{cursor, failure},
+        session,
         tenant::Tenant,
     },
     error::Result,
@@ -62,7 +63,7 @@ async fn lead(app: &App, queues: &Queues, shutdown: &CancellationToken) {
             let sweeps = async {
                 tokio::join!(
                     repeat(shutdown, recovery("cut the change log"), || cut(app, fence)),
-                    repeat(shutdown, recovery("clear the failure list"), || clear(app)),
+                    repeat(shutdown, recovery("clear the failure list and the sessions"), || clear(app)),
                     repeat(shutdown, Recovery::new("collect dead letters", needs(app, queues)), || {
                         collect(app, queues)
                     }),
@@ -127,6 +128,7 @@ async fn clear(app: &App) -> Result<Duration> {
     let keep = app.config.ingest.failure_retention();
     let now = app.clock.now();
     let cleared = app.db.transact(|tx| async move { failure::clear(&*tx, now, keep).await }).await?;
+    session::clear(app).await?;
     Ok(if cleared > 0 { Duration::ZERO } else { CUT })
 }
 

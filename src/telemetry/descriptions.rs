@@ -8,7 +8,7 @@ type Labels = &'static [(&'static str, &'static [&'static str])];
 /// What is away, or fails: our own servers, then kinds of hosts of the network.
 const DEPENDENCIES: &[&str] = &["database", "broker", "redis", "pds", "plc", "did_web", "handle", "relay", "oauth"];
 /// Kinds of hosts of the network.
-const SERVICES: &[&str] = &["pds", "plc", "did_web", "handle", "relay", "oauth"];
+const SERVICES: &[&str] = &["appview", "pds", "plc", "plc_mirror", "did_web", "handle", "relay", "oauth"];
 const TOPICS: &[&str] = &["records", "resyncs"];
 
 /// Counters with their labels. Each begins with 0, for all values of its labels, so that the first increment is seen as one.

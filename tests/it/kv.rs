@@ -4,7 +4,7 @@
 
 mod away;
 mod proxy;
-mod stores;
+pub(crate) mod stores;
 
 use std::{
     collections::BTreeSet,

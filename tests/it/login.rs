@@ -10,5 +10,9 @@
 )]
 
 mod browser;
+mod hostile;
+mod liar;
+mod refused;
+mod renewal;
 mod stand;
 mod whole;

@@ -8,6 +8,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod accounts;
 mod admin;
 mod change_api;
 mod change_feed;

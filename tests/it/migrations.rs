@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use entities::{
-    change, event, event_attendee, event_source, identity, ingest_failure, ingest_failure_log, kv_entry, kv_fence,
-    kv_lock, queue_message, service_key, service_key_tenant, source_record, stream_cursor, tenant, user,
+    audit_entry, change, event, event_attendee, event_source, identity, ingest_failure, ingest_failure_log, kv_entry,
+    kv_fence, kv_lock, queue_message, service_key, service_key_tenant, session, source_record, stream_cursor, tenant,
+    user,
 };
 use futures_util::future::join_all;
 use gateway::infra::db::Db;
@@ -23,6 +24,7 @@ type Column = (bool, &'static str);
 macro_rules! every_entity {
     ($call:ident) => {
         $call!(
+            audit_entry,
             change,
             event,
             event_attendee,
@@ -36,6 +38,7 @@ macro_rules! every_entity {
             queue_message,
             service_key,
             service_key_tenant,
+            session,
             source_record,
             stream_cursor,
             tenant,

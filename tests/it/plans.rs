@@ -261,8 +261,8 @@ fn event_filters(people: &[String]) -> Vec<Value> {
     ]
 }
 
-/// The documents of `client-examples/operations`, but for those of administrators, who are few and ask rarely, and for the
-/// subscription: it follows the log as `EventChanges` does.
+/// The documents of `client-examples/operations`, but for those of administrators, who are few and ask rarely, those of members,
+/// whose lists are found by one account as others are, and for the subscription: it follows the log as `EventChanges` does.
 fn examples(people: &[String], uris: &[String], ids: &[String]) -> Vec<Asked> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("client-examples/operations");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -270,7 +270,7 @@ fn examples(people: &[String], uris: &[String], ids: &[String]) -> Vec<Asked> {
     for path in files {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let document = fs::read_to_string(path).unwrap();
-        if document.starts_with("# For administrators") {
+        if document.starts_with("# For administrators") || document.starts_with("# For members") {
             continue;
         }
         let from = "2026-06-01T00:00:00Z";

@@ -141,6 +141,8 @@ fn everything_is_described() {
 /// Non-null objects that are part of their parent's row, or of a page that was loaded with it.
 const PARTS: &[&str] = &[
     "AttendanceSummary",
+    "AuditEntry",
+    "AuditEntryEdge",
     "EventSource",
     "OperationLimits",
     "PageInfo",
@@ -151,6 +153,8 @@ const PARTS: &[&str] = &[
     "Rsvp",
     "RsvpEdge",
     "ShadowAccount",
+    "ShadowAccountBurden",
+    "ShadowAccountBurdenEdge",
     "ShadowAccountEdge",
     "EventChange",
     "IngestFailure",
@@ -180,6 +184,7 @@ const LOOKED_UP: &[&str] = &[
     "IngestFailureChange.failure",
     "Admin.ingestFailureCounts",
     "IngestedRsvp.rsvp",
+    "Viewer.claimableAccounts",
 ];
 
 #[test]

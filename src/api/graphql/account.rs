@@ -108,6 +108,13 @@ connection! {
     ShadowAccount
 }
 
+impl ShadowAccount {
+    /// The account, which is a shadow.
+    pub(super) fn of(account: Arc<account::Account>) -> Self {
+        Self(account)
+    }
+}
+
 /// A provisional account for an author who has not joined OpenMeet, or for a site that events come from.
 #[Object]
 impl ShadowAccount {

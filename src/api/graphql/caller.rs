@@ -1,4 +1,4 @@
-//! Who asks: the key that a request, an event stream or a socket shows.
+//! Who asks: the key or the session that a request, an event stream or a socket shows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,44 +16,65 @@ use super::{
     context::RequestLoaders,
     guard::{Code, Refusal},
     tenant,
-    transport::{Attach, RequestInfo},
+    transport::{Attach, Origins, RequestInfo, Transport},
 };
 use crate::{
+    api::http::cookie,
     app::App,
     domain::{
-        actor::{self, Actor},
+        actor::{self, Actor, Shown},
         tenant::Tenant,
     },
     error::Error,
 };
 
-/// How soon what a key has open ends after it was revoked.
+/// How soon what a key or a session has open ends after it was revoked.
 const RECHECK: Duration = Duration::from_secs(5);
 /// Keys that are looked up at once: strangers who show made-up ones must not take all connections to the database.
 const LOOK_UPS: usize = 4;
 /// How long a key waits to be looked up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Knows callers by their keys.
+/// Knows callers by their keys and sessions.
 pub(super) struct Callers {
     app: App,
+    origins: Origins,
     places: Arc<Semaphore>,
+    /// Places of those for whom a foreign host has to be asked: when it is slow, nobody else waits.
+    vouched: Arc<Semaphore>,
 }
 
 impl Callers {
     pub(super) fn new(app: &App) -> Self {
-        Self { app: app.clone(), places: Arc::new(Semaphore::new(LOOK_UPS)) }
+        let origins = Origins { allowed: app.config.http.allowed_origins.clone() };
+        let places = || Arc::new(Semaphore::new(LOOK_UPS));
+        Self { app: app.clone(), origins, places: places(), vouched: places() }
     }
 
     async fn identify(&self, info: &RequestInfo) -> Result<Actor, Refusal> {
-        let Some(shown) = shown(info) else { return Ok(Actor::Anonymous) };
+        let shown = self.shown(info);
+        if let Shown { authorization: None, cookie: None } = shown {
+            return Ok(Actor::Anonymous);
+        }
+        let is_for_one_request = shown.is_for_one_request();
+        if info.transport != Transport::Http && is_for_one_request {
+            let why = "failed to know the caller: this token is for one request";
+            return Err(Refusal::new(Code::Unauthenticated, why));
+        }
         let busy = |_| Refusal::new(Code::Unavailable, "too many keys are being looked up; try again");
-        let place = timeout(PATIENCE, self.places.acquire()).await.map_err(busy)?;
+        let places = if is_for_one_request { &self.vouched } else { &self.places };
+        let place = timeout(PATIENCE, places.acquire()).await.map_err(busy)?;
         // Whether there is such a tenant was asked at the door.
         let named = info.headers.get(tenant::HEADER).map(|name| name.to_str().unwrap_or_default());
-        let actor = actor::identify(&self.app, Some(shown), named).await.map_err(|error| refusal(&error));
+        let actor = actor::identify(&self.app, shown, named).await.map_err(|error| refusal(&error));
         drop(place);
         actor
+    }
+
+    /// A header counts before a cookie, and a cookie only where the page that sends it may act for its person.
+    fn shown<'a>(&self, info: &'a RequestInfo) -> Shown<'a> {
+        let cookie = cookie::shown(&self.app, &info.headers).filter(|_| self.origins.vouches(&info.headers));
+        Shown { authorization: authorization(info), cookie }
     }
 }
 
@@ -64,6 +85,7 @@ impl Attach for Callers {
             let actor = self.identify(info).await?;
             let meant = match &actor {
                 Actor::Key(key) => Some(key.tenant),
+                Actor::Person(person) => Some(person.tenant),
                 Actor::Anonymous | Actor::Operator => info.extensions.get::<Tenant>().copied(),
             };
             match meant {
@@ -86,13 +108,21 @@ impl Attach for Callers {
     }
 
     fn expires(&self, info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
-        let (app, shown) = (self.app.clone(), shown(info)?.to_owned());
+        let app = self.app.clone();
+        let Shown { authorization, cookie } = self.shown(info);
+        let (authorization, cookie) = (authorization.map(str::to_owned), cookie.map(str::to_owned));
+        if authorization.is_none() && cookie.is_none() {
+            return None;
+        }
         let expires = async move {
             loop {
                 // Not all at the same time.
                 sleep(RECHECK.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 // What cannot be looked up is no news.
-                if let Err(Error::Unauthenticated { .. }) = actor::identify(&app, Some(&shown), None).await {
+                let shown = Shown { authorization: authorization.as_deref(), cookie: cookie.as_deref() };
+                if let Err(Error::Unauthenticated { .. }) | Ok(Actor::Anonymous) =
+                    actor::identify(&app, shown, None).await
+                {
                     return;
                 }
             }
@@ -102,7 +132,7 @@ impl Attach for Callers {
 }
 
 /// `authorization` in the payload of `connection_init`, which is all that a browser can send, else the header.
-fn shown(info: &RequestInfo) -> Option<&str> {
+fn authorization(info: &RequestInfo) -> Option<&str> {
     let mut said = info.init.iter().flatten();
     let said = said.find(|(name, value)| name.eq_ignore_ascii_case("authorization") && !value.is_null());
     // What is no text opens nothing, and neither does what is no plain text.

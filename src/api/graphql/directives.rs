@@ -13,7 +13,9 @@ pub(crate) fn semanticNonNull(
 /// Permission a caller may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub(crate) enum AccessScope {
-    /// A service key with the right to administer its tenant.
+    /// Anybody who is signed in; what it does concerns that person alone.
+    User,
+    /// An administrator of the tenant: a service key with that right, or a person to whom it was granted or who is configured.
     Admin,
 }
 

@@ -20,10 +20,12 @@ pub(crate) enum Kind {
     Failure,
     /// A service key.
     Key,
+    /// A session of a person.
+    Session,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Event, Self::Rsvp, Self::Account, Self::Failure, Self::Key];
+    const ALL: [Self; 6] = [Self::Event, Self::Rsvp, Self::Account, Self::Failure, Self::Key, Self::Session];
 
     fn tag(self) -> &'static str {
         match self {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Account => "account",
             Self::Failure => "failure",
             Self::Key => "key",
+            Self::Session => "session",
         }
     }
 }
@@ -77,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_identifier_comes_back(key: i64, which in 0_usize..5) {
+        fn an_identifier_comes_back(key: i64, which in 0_usize..6) {
             let kind = Kind::ALL[which];
             let id = encode(kind, key);
             prop_assert_eq!(decode(&id, "id").unwrap(), (kind, key));

@@ -19,8 +19,10 @@ mod id;
 mod info;
 mod loaders;
 mod location;
+mod member;
 mod mutation;
 mod page;
+mod payload;
 mod query;
 mod record;
 mod rsvp;
@@ -30,6 +32,7 @@ mod subscription;
 mod tenant;
 pub(crate) mod transport;
 mod user_error;
+mod viewer;
 
 use async_graphql::SDLExportOptions;
 use axum::Router;

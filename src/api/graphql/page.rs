@@ -5,7 +5,7 @@ use async_graphql::{Context, SimpleObject};
 use super::{context::Surroundings, error::Failure};
 use crate::domain::{
     account::{self, ShadowFilter},
-    event as events,
+    audit, event as events,
     ingest::failure,
     key, rsvp,
 };
@@ -53,6 +53,10 @@ pub(crate) enum Total {
     Failures(Box<failure::Filter>),
     /// Service keys.
     Keys,
+    /// Shadow accounts, hidden ones too.
+    AllShadows,
+    /// What was done to accounts.
+    Audit(Box<audit::Filter>),
 }
 
 impl Total {
@@ -67,6 +71,8 @@ impl Total {
             Self::Shadows(filter) => account::count_shadows(db, tenant, filter).await?,
             Self::Failures(filter) => failure::count(app, ctx.actor(), filter).await?,
             Self::Keys => key::count(app, ctx.actor()).await?,
+            Self::AllShadows => account::care::count(app, ctx.actor()).await?,
+            Self::Audit(filter) => audit::count(app, ctx.actor(), filter).await?,
         };
         Ok(i32::try_from(total).unwrap_or(i32::MAX))
     }

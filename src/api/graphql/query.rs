@@ -15,6 +15,7 @@ use super::{
     id::{self, Kind},
     info::ServiceQuery,
     rsvp::{Rsvp, RsvpQuery},
+    viewer::ViewerQuery,
 };
 use crate::{domain::key, error::Error};
 
@@ -23,7 +24,7 @@ const MAX_NODES: usize = 100;
 
 /// Entry points for reading.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ChangeQuery, ServiceQuery, AdminQuery);
+pub struct Query(NodeQuery, EventQuery, RsvpQuery, AccountQuery, ChangeQuery, ServiceQuery, AdminQuery, ViewerQuery);
 
 /// An object with a globally unique, opaque identifier.
 #[derive(Clone, Debug, Interface)]
@@ -85,6 +86,8 @@ async fn find(ctx: &Context<'_>, id: &ID, field: &'static str) -> Result<Option<
         }),
         // What only administrators may see is not there for others.
         (Kind::Failure, _) if ctx.actor().administers(ctx.app()?.network).is_err() => None,
+        // Nobody finds a session by its identifier.
+        (Kind::Session, _) => None,
         (Kind::Failure, key) => loaders.failure(key).await?.map(|row| Node::IngestFailure(IngestFailure::of(row))),
         (Kind::Key, _) if ctx.actor().administers_own_tenant().is_err() => None,
         (Kind::Key, key) => {

@@ -136,6 +136,7 @@ impl RsvpFilter {
         Ok(Filter {
             events: self.event_ids.map(decode).transpose()?,
             attendees: stored(self.attendees),
+            users: None,
             status: stored(self.status),
             source: stored(self.source),
             updated_at: self.updated_at.map(Into::into),
@@ -187,8 +188,12 @@ async fn find(ctx: &Context<'_>, by: RsvpLookup) -> Result<Option<Rsvp>, Failure
 }
 
 async fn list(ctx: &Context<'_>, wanted: &Wanted, filter: Option<RsvpFilter>) -> Result<RsvpConnection, Failure> {
+    list_of(ctx, wanted, filter.map(RsvpFilter::read).transpose()?.unwrap_or_default()).await
+}
+
+/// A page of the answers for which this holds.
+pub(super) async fn list_of(ctx: &Context<'_>, wanted: &Wanted, filter: Filter) -> Result<RsvpConnection, Failure> {
     let app = ctx.app()?;
-    let filter = filter.map(RsvpFilter::read).transpose()?.unwrap_or_default();
     let slice = rsvp::order().slice(wanted, app.config.graphql.max_page_size)?;
     let page = rsvp::list(app.db.read(), app.tenant, &filter, &slice).await?;
     Ok(RsvpConnection::of(&page, Total::Rsvps(Box::new(filter))))

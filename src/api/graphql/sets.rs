@@ -104,6 +104,59 @@ pub(crate) enum EventOrderField {
     AttendeeCount,
 }
 
+/// What the caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub(crate) enum UserRole {
+    /// Has an account.
+    Member,
+    /// Administers the tenant.
+    Admin,
+    /// Administers every tenant.
+    Operator,
+}
+
+/// What a member may be granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "entities::sets::UserRole")]
+pub(crate) enum GrantedRole {
+    /// Takes part.
+    Member,
+    /// Administers the tenant, too.
+    Admin,
+}
+
+/// How a session is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "entities::sets::SessionKind")]
+pub(crate) enum SessionKind {
+    /// As a cookie, by a browser.
+    Cookie,
+    /// In a header, by a program.
+    Bearer,
+}
+
+/// What was done to an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "entities::sets::AuditAction")]
+pub(crate) enum AuditAction {
+    /// A member signed in for the first time.
+    Joined,
+    /// A shadow account became its owner's, or was merged into an account of its owner.
+    Claimed,
+    /// An account of the network was linked to a member.
+    Linked,
+    /// The link was cut.
+    Disconnected,
+    /// A shadow account was made by hand.
+    ShadowCreated,
+    /// Two shadow accounts became one.
+    ShadowMerged,
+    /// A shadow account on which nothing hung was deleted.
+    ShadowDeleted,
+    /// The role of a member was changed.
+    RoleChanged,
+}
+
 /// The stored values of a list of the schema's; for arguments.
 pub(crate) fn stored<T, S: From<T>>(values: Option<Vec<T>>) -> Option<Vec<S>> {
     values.map(|values| values.into_iter().map(S::from).collect())

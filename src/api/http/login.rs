@@ -19,10 +19,10 @@ use tracing::warn;
 use url::form_urlencoded;
 
 use self::browser::{Browser, Place};
-use super::trace::traced;
+use super::{cookie, trace::traced};
 use crate::{
     app::App,
-    domain::login::{self, WayBack},
+    domain::login::{self, SignedIn, WayBack},
     error::Error,
     infra::atproto::oauth::{Answered, CALLBACK_PATH, Verdict},
 };
@@ -70,7 +70,8 @@ async fn ask(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderM
     let way_back = query.get("return_to").unwrap_or_default();
     // A wrong place is told at once, not after the way through somebody's PDS.
     let problem = WayBack::check(way_back, &app.config.oauth.redirects).err();
-    form(&app, &headers, &place, typed, if problem.is_some() { "" } else { way_back }, problem.as_ref())
+    let way_back = if problem.is_some() { "" } else { way_back };
+    form(&app, &headers, &place, &Filled { typed, way_back, problem: problem.as_ref() })
 }
 
 /// The form, sent.
@@ -88,7 +89,7 @@ async fn begin(State(app): State<App>, request: Request) -> Response {
     let Some(browser) = browser.filter(|_| is_ours) else {
         let why = "the form was sent by another page, or the browser keeps no cookies";
         let error = Error::invalid("form", "LOGIN_FORM", why);
-        return form(&app, &parts.headers, &place, typed, "", Some(&error));
+        return form(&app, &parts.headers, &place, &Filled { typed, way_back: "", problem: Some(&error) });
     };
     let begun = async {
         let way_back = &WayBack::check(way_back, &app.config.oauth.redirects)?;
@@ -99,7 +100,7 @@ async fn begin(State(app): State<App>, request: Request) -> Response {
         Ok(url) => {
             (page::guard(&app), [(header::LOCATION, location(url.as_str()))], StatusCode::SEE_OTHER).into_response()
         }
-        Err(error) => form(&app, &parts.headers, &place, typed, way_back, Some(&error)),
+        Err(error) => form(&app, &parts.headers, &place, &Filled { typed, way_back, problem: Some(&error) }),
     }
 }
 
@@ -118,18 +119,31 @@ async fn complete(State(app): State<App>, RawQuery(query): RawQuery, headers: He
         verdict,
         browser: browser.as_ref().map(Browser::secret).unwrap_or_default(),
     };
-    match login::complete(&app, &answered).await {
-        Ok(signed_in) if signed_in.way_back.is_somewhere() && signed_in.abilities.missing().is_empty() => {
-            let to = location(signed_in.way_back.as_str());
-            (page::guard(&app), [(header::LOCATION, to)], StatusCode::SEE_OTHER).into_response()
-        }
-        Ok(signed_in) => (page::guard(&app), page::signed_in(&signed_in)).into_response(),
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    match login::complete(&app, &answered, agent).await {
+        Ok(signed_in) => welcome(&app, &signed_in),
         Err(error) => {
             let said = words::of(&error);
             tell(&error);
             (said.status, page::guard(&app), page::failed(&said)).into_response()
         }
     }
+}
+
+/// Gives the browser its session, and sends the person on, unless there is something to say.
+fn welcome(app: &App, signed_in: &SignedIn) -> Response {
+    let cookie = match cookie::issue(app, &signed_in.session) {
+        Ok(cookie) => AppendHeaders([(header::SET_COOKIE, cookie)]),
+        Err(error) => {
+            tell(&error);
+            return page::refused(StatusCode::INTERNAL_SERVER_ERROR, &words::of(&error));
+        }
+    };
+    if signed_in.way_back.is_somewhere() && signed_in.abilities.missing().is_empty() {
+        let to = [(header::LOCATION, location(signed_in.way_back.as_str()))];
+        return (StatusCode::SEE_OTHER, page::guard(app), cookie, to).into_response();
+    }
+    (page::guard(app), cookie, page::signed_in(signed_in)).into_response()
 }
 
 async fn style() -> impl IntoResponse {
@@ -141,26 +155,26 @@ async fn style() -> impl IntoResponse {
     (headers, include_str!("login/style.css"))
 }
 
+/// What a form holds already.
+struct Filled<'a> {
+    typed: &'a str,
+    way_back: &'a str,
+    problem: Option<&'a Error>,
+}
+
 /// The form with what was typed, and what was wrong with it. Sets the cookie where there is none.
-fn form(
-    app: &App,
-    headers: &HeaderMap,
-    place: &Place,
-    typed: &str,
-    way_back: &str,
-    problem: Option<&Error>,
-) -> Response {
+fn form(app: &App, headers: &HeaderMap, place: &Place, filled: &Filled<'_>) -> Response {
     let browser = match Browser::of(headers, place).map_or_else(Browser::new, Ok) {
         Ok(browser) => browser,
         Err(error) => return page::refused(StatusCode::INTERNAL_SERVER_ERROR, &words::of(&error)),
     };
-    let said = problem.map(|error| {
+    let said = filled.problem.map(|error| {
         tell(error);
         words::of(error)
     });
     let status = said.as_ref().map_or(StatusCode::OK, |said| said.status);
     let cookie = AppendHeaders([(header::SET_COOKIE, browser.cookie(place))]);
-    let html = page::form(&browser.form(), typed, way_back, said.as_ref());
+    let html = page::form(&browser.form(), filled.typed, filled.way_back, said.as_ref());
     (status, page::guard(app), cookie, html).into_response()
 }
 

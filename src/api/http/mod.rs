@@ -1,11 +1,13 @@
 //! Plain HTTP: the integration API, GraphiQL, the schema's text, health, metrics. GraphQL itself is served by `api/graphql/transport`.
 
 mod assets;
+pub mod cookie;
 mod health;
 mod integration;
 mod login;
 mod oauth;
 mod problem;
+mod session;
 pub(crate) mod trace;
 
 use axum::{
@@ -36,6 +38,7 @@ pub fn router(app: &App, seen: impl Into<Probes>, shutdown: CancellationToken, o
         .merge(integration::router(app.clone()))
         .merge(login::router(app.clone()))
         .merge(oauth::router(app.clone()))
+        .merge(session::router(app))
         .merge(graphql::router(app, shutdown.clone(), open)?)
         .merge(probes(app, seen, shutdown))
         .fallback(problem::not_found)

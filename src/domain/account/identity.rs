@@ -139,6 +139,17 @@ pub async fn save(tx: &impl ConnectionTrait, did: &str, standing: &Standing, now
     Ok(())
 }
 
+/// Stores the origin of an account's PDS, which whoever has just asked the directory knows.
+pub async fn save_pds(tx: &impl ConnectionTrait, did: &str, pds: &str, now: DateTime<Utc>) -> Result<()> {
+    identity::Entity::update_many()
+        .col_expr(identity::Column::Pds, Expr::value(pds))
+        .col_expr(identity::Column::UpdatedAt, Expr::value(now))
+        .filter(identity::Column::Did.eq(did))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
 /// The directory is asked about these accounts again as soon as possible; what is known stays until it answers.
 pub async fn ask_again(tx: &impl ConnectionTrait, dids: Vec<String>, now: DateTime<Utc>) -> Result<()> {
     identity::Entity::update_many()

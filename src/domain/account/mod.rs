@@ -3,10 +3,17 @@
 //! A person is known by the DID; a handle is shown, and found, only while it is verified. A shadow account is visible
 //! while its account on the network is active. Sites whose events programs bring have shadow accounts without a DID.
 
+pub mod care;
+mod claim;
 pub mod identity;
+mod link;
 pub mod lookup;
+pub(crate) mod member;
 mod query;
 pub mod shadow;
+mod tokens;
+mod told;
+mod unite;
 
 use entities::{
     identity as network,
@@ -14,8 +21,14 @@ use entities::{
     user,
 };
 
-pub use self::query::{ShadowFilter, by_ids, count_shadows, dids_of, find_shadow, shadows};
 pub(crate) use self::query::{ids_of, shadow_order};
+pub use self::{
+    claim::{Claimed, claim, claim_for, link},
+    link::{Choice, choose, disconnect},
+    member::{SignedIn, sign_in},
+    query::{ShadowFilter, by_ids, count_shadows, dids_of, find_shadow, shadows},
+    unite::Transferred,
+};
 
 /// A way to name an account of the network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -43,6 +43,7 @@ pub async fn create(
         source_name: Set(None),
         created_at: Set(now),
         updated_at: Set(now),
+        ..Default::default()
     });
     let keep = OnConflict::columns([user::Column::TenantId, user::Column::Did]).do_nothing().to_owned();
     let key = [user::Column::Did, user::Column::Id];
@@ -98,6 +99,7 @@ pub async fn of_sites(
         source_name: Set(Some(name)),
         created_at: Set(now),
         updated_at: Set(now),
+        ..Default::default()
     });
     let new = new.collect();
     let made: Vec<(String, i64)> =

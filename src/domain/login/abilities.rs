@@ -32,6 +32,7 @@ impl Ability {
 
 /// What an account lets us do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is granted or not, whatever the others are")]
 pub struct Abilities {
     /// Publish, change and withdraw events.
     pub can_write_events: bool,

@@ -1,19 +1,15 @@
 //! Whom a person means by what they typed.
 
-use std::collections::BTreeSet;
-
+use anyhow::anyhow;
 use url::Url;
 
 use crate::{
     app::App,
     error::{Error, Result},
-    infra::{
-        atproto::{
-            identity::{self, Resolved},
-            oauth::Target,
-            syntax::{Did, Handle},
-        },
-        http::has_no_address,
+    infra::atproto::{
+        identity::{self, Resolved},
+        oauth::Target,
+        syntax::{Did, Handle},
     },
 };
 
@@ -42,22 +38,27 @@ pub(super) async fn find(app: &App, typed: &str) -> Result<Target> {
     }
     let Ok(handle) = Handle::parse(typed) else { return server(app, host(app, typed)) };
     let handle = handle.to_lowercase();
-    match look_up(app, &handle).await? {
-        Some(did) => {
-            let resolved = app.directory.resolve(&did).await?;
-            let is_theirs = |resolved: &Resolved| match &resolved.handle {
-                identity::Handle::Verified(verified) => verified == handle.as_str(),
-                identity::Handle::Invalid { .. } | identity::Handle::Unknown => false,
-            };
-            let why = "the account does not say that this handle is its own";
-            let unconfirmed = || Error::invalid("identifier", "HANDLE_UNCONFIRMED", why);
-            at_home(did, resolved.filter(is_theirs).ok_or_else(unconfirmed)?)
-        }
-        // Nobody's handle, and so perhaps the host of a server.
-        None => match server(app, host(app, handle.as_str())) {
-            Ok(target) if serves(app, &target).await => Ok(target),
-            _ => Err(Error::invalid("identifier", "HANDLE_UNKNOWN", "no account has this handle")),
-        },
+    let named = app.directory.resolve_handle(&handle).await;
+    if let Ok(Some(did)) = named {
+        return claimed(app, did, &handle).await;
+    }
+    // Nobody's handle, and so perhaps the host of a server.
+    let unknown = Error::invalid("identifier", "HANDLE_UNKNOWN", "no account has this handle");
+    match server(app, host(app, handle.as_str())) {
+        Ok(target) if serves(app, &target).await => Ok(target),
+        _ => Err(named.err().unwrap_or(unknown)),
+    }
+}
+
+/// The account that a handle names, if it claims the handle.
+async fn claimed(app: &App, did: Did, handle: &Handle) -> Result<Target> {
+    let why = "the account does not say that this handle is its own";
+    let unconfirmed = || Error::invalid("identifier", "HANDLE_UNCONFIRMED", why);
+    let resolved = app.directory.resolve(&did).await?.ok_or_else(unconfirmed)?;
+    match &resolved.handle {
+        identity::Handle::Verified(verified) if verified == handle.as_str() => at_home(did, resolved),
+        identity::Handle::Verified(_) | identity::Handle::Invalid { .. } => Err(unconfirmed()),
+        identity::Handle::Unknown => Err(Error::upstream("handle", anyhow!("the handle could not be checked"))),
     }
 }
 
@@ -93,30 +94,6 @@ async fn serves(app: &App, target: &Target) -> bool {
         }
     }
     false
-}
-
-/// The DID that a handle's own domain names: by DNS, else by its web server.
-async fn look_up(app: &App, handle: &Handle) -> Result<Option<Did>> {
-    let texts = app.outbound.txt(&format!("_atproto.{handle}")).await;
-    if let Ok(texts) = &texts {
-        let named: BTreeSet<&str> = texts.iter().filter_map(|text| text.trim().strip_prefix("did=")).collect();
-        match (named.len(), named.first()) {
-            (0, _) | (_, None) => {}
-            (1, Some(did)) => return Ok(Did::parse(did).ok()),
-            _ => return Ok(None),
-        }
-    }
-    let url = Url::parse(&format!("https://{handle}/.well-known/atproto-did")).map_err(Error::bug)?;
-    match app.outbound.get("handle", &url).await {
-        Ok(answer) if answer.is_success() => {
-            Ok(std::str::from_utf8(&answer.body).ok().and_then(|text| Did::parse(text.trim()).ok()))
-        }
-        Ok(_) => Ok(None),
-        Err(error) if has_no_address(&error) || matches!(error, Error::Invalid { .. }) => Ok(None),
-        // DNS said that there is none; a domain need not have a web server.
-        Err(_) if texts.is_ok() => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod abilities;
 mod identifier;
 mod way_back;
 
+use std::time::Duration;
+
 use tracing::info;
 use url::Url;
 
@@ -16,10 +18,17 @@ pub use self::{
 };
 use crate::{
     app::App,
+    domain::{
+        account,
+        session::{self, NewSession},
+    },
     error::{Error, Result},
-    infra::atproto::{
-        oauth::{self, Answered, Target},
-        syntax::Did,
+    infra::{
+        atproto::{
+            oauth::{self, Answered, Completed, Target},
+            syntax::Did,
+        },
+        kv::Limit,
     },
 };
 
@@ -35,6 +44,9 @@ pub const EVERY_SCOPE: &str = "atproto repo?collection=community.lexicon.calenda
 
 /// Longest text that is looked at.
 const MAX_TYPED: usize = 2_100;
+
+/// How often logins may be begun that name the same: each asks foreign hosts.
+const BEGUN: Limit = Limit { count: 60, per: Duration::from_mins(5) };
 
 /// A login that a person begins.
 #[derive(Clone, Debug)]
@@ -58,18 +70,24 @@ pub struct SignedIn {
     pub handle: Option<String>,
     /// What the account allows us.
     pub abilities: Abilities,
+    /// The gateway's own session, for the browser.
+    pub session: NewSession,
     /// Where to go now.
     pub way_back: WayBack,
 }
 
 /// Finds out who is meant, and asks their authorization server; returns where to send the person.
 ///
-/// Errors: `LOGIN_IDENTIFIER` for what names nobody, `HANDLE_UNKNOWN`, `HANDLE_UNCONFIRMED`, `DID_UNKNOWN`, `PDS_UNKNOWN`; else
-/// as [`oauth::OAuth::begin`].
+/// Errors: `RateLimited` when the same was asked too often, `LOGIN_IDENTIFIER` for what names nobody, `HANDLE_UNKNOWN`, `HANDLE_UNCONFIRMED`, `DID_UNKNOWN`, `PDS_UNKNOWN`; else
+/// as [`oauth::OAuth::start`].
 pub async fn begin(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
     let typed = identifier::clean(wanted.typed);
     if typed.is_empty() || typed.len() > MAX_TYPED {
         return Err(Error::invalid("identifier", "LOGIN_IDENTIFIER", "it is no handle, no DID and no host"));
+    }
+    let rate = app.kv.rate(&format!("login:{}", typed.to_ascii_lowercase()), BEGUN, 1).await?;
+    if !rate.is_allowed {
+        return Err(Error::RateLimited { retry_after: rate.retry_after });
     }
     let target = identifier::find(app, &typed).await?;
     let hint = matches!(target, Target::Account { .. }).then_some(typed.as_str());
@@ -81,18 +99,23 @@ pub async fn begin(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
         browser: wanted.browser,
         note: wanted.way_back.as_str(),
     };
-    Ok(app.oauth.begin(&asked).await?.redirect)
+    Ok(app.oauth.start(&asked).await?.redirect)
 }
 
-/// Finishes a login with what the authorization server answered.
+/// Finishes a login with what the authorization server answered: the account is found or made, and a session of the gateway
+/// is opened. `agent` is what the browser calls itself.
 ///
 /// Errors: as [`oauth::OAuth::complete`].
-pub async fn complete(app: &App, answered: &Answered<'_>) -> Result<SignedIn> {
-    let completed = app.oauth.complete(answered).await?;
-    let abilities = Abilities::of(&completed.scope);
-    info!(did = %completed.did, missing = ?abilities.missing(), "somebody has signed in");
-    let way_back = WayBack::check(&completed.note, &app.config.oauth.redirects)?;
-    Ok(SignedIn { did: completed.did, handle: completed.handle, abilities, way_back })
+pub async fn complete(app: &App, answered: &Answered<'_>, agent: Option<&str>) -> Result<SignedIn> {
+    let Completed { did, handle, pds, scope, note } = app.oauth.complete(answered).await?;
+    let scopes = scope.split_ascii_whitespace().map(str::to_owned).collect();
+    let shown = account::SignedIn { did: did.to_string(), handle: handle.clone(), pds, scopes };
+    let user = account::sign_in(app, &shown).await?;
+    let session = session::open(app, user.id, session::Kind::Cookie, agent).await?;
+    let abilities = Abilities::of(&scope);
+    info!(%did, missing = ?abilities.missing(), "somebody has signed in");
+    let way_back = WayBack::check(&note, &app.config.oauth.redirects)?;
+    Ok(SignedIn { did, handle, abilities, session, way_back })
 }
 
 /// What an account allows us now; nothing without a session.

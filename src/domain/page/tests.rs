@@ -97,6 +97,10 @@ async fn world() -> World {
                     is_shadow_account: true,
                     provider: SourceType::Bluesky,
                     source_name: None,
+                    role: None,
+                    display_name: None,
+                    email: None,
+                    preferences_bluesky: None,
                     created_at: instant(0),
                     updated_at: instant(0),
                 }

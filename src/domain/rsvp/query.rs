@@ -45,6 +45,8 @@ pub struct Filter {
     pub events: Option<Vec<i64>>,
     /// Who answered; at most [`MAX_VALUES`].
     pub attendees: Option<Vec<Actor>>,
+    /// Ids of the accounts that answered.
+    pub users: Option<Vec<i64>>,
     /// The answer.
     pub status: Option<Vec<RsvpStatus>>,
     /// Origins.
@@ -135,6 +137,7 @@ fn filtered(db: &impl ConnectionTrait, tenant: Tenant, filter: &Filter) -> Resul
         all = all.add(UserId.in_subquery(account::ids_of(backend, tenant, bounded("attendees", actors)?)));
     }
     let all = all
+        .add_option(filter.users.as_ref().map(|users| among(backend, UserId, users.clone())))
         .add_option(filter.status.as_ref().map(|values| Status.is_in(values.iter().copied())))
         .add_option(filter.source.as_ref().map(|values| SourceType.is_in(values.iter().copied())))
         .add_option(filter.updated_at.map(|range| range.condition(UpdatedAt)));

@@ -4,7 +4,11 @@
 //! could not be asked is `Unknown`, never `Invalid`: a hiccup of somebody's DNS takes nobody's handle away.
 //!
 //! The document is read with a parser of our own: others reject documents for the shape of fields that nobody needs here,
-//! and do not compare the document's id with the DID that was asked for. Nothing is cached; callers keep what they learn.
+//! and do not compare the document's id with the DID that was asked for. Nothing is cached: every answer is as of now, and
+//! callers keep what they learn for as long as they may.
+//!
+//! A mirror of the PLC directory is asked only while the directory does not answer. It may be behind, so it confirms that
+//! somebody is there, and never that nobody is.
 
 mod document;
 #[cfg(test)]
@@ -13,15 +17,21 @@ mod tests;
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::anyhow;
+use tracing::debug;
 use url::Url;
 
 use self::document::Document;
-use super::syntax::{self, Did};
+use super::{
+    syntax::{self, Did},
+    vouched::SigningKey,
+};
 use crate::{
     error::{Error, Result},
-    infra::http::{Answer, Outbound, has_no_address},
+    infra::http::{Answer, Outbound, Request, has_no_address, is_too_large},
 };
 
+/// Far more than any document that somebody lives by; longer ones of strangers are not read.
+const MAX_DOCUMENT_BYTES: usize = 512 * 1024;
 /// Longest handle whose `_atproto.` name is still a name.
 const MAX_HANDLE_BYTES: usize = 244;
 /// Top-level names under which no handle may stand.
@@ -32,6 +42,8 @@ const DISALLOWED: [&str; 8] = ["alt", "arpa", "example", "internal", "invalid", 
 pub struct DirectorySettings {
     /// The PLC directory, such as `https://plc.directory`; a path is kept.
     pub plc_url: Url,
+    /// A copy of it, asked while it is away.
+    pub plc_mirror: Option<Url>,
 }
 
 /// What is known of a DID's handle.
@@ -57,6 +69,8 @@ pub struct Resolved {
     pub handle: Handle,
     /// Origin of its PDS, such as `https://bsky.social/`; `None` when it names none that may be reached.
     pub pds: Option<Url>,
+    /// Key of its repository; `None` when the document names none of a known kind.
+    pub signing_key: Option<SigningKey>,
 }
 
 /// The identities of the network. Cheap to clone.
@@ -84,7 +98,58 @@ impl Directory {
     /// `Invalid` with the code `URL_REFUSED` when a `did:web` names a host that may not be asked.
     pub async fn resolve(&self, did: &Did) -> Result<Option<Resolved>> {
         let Some((service, url)) = self.locate(did) else { return Ok(None) };
-        let answer = match self.outbound.get(service, &url).await {
+        let found = match (self.read(service, url, did).await, &self.settings.plc_mirror) {
+            (Err(error), Some(mirror)) if service == "plc" => {
+                debug!(%did, error = error.chain(), "the directory is away; its mirror is asked");
+                let copy = match entry(mirror, did) {
+                    Some(url) => self.read("plc_mirror", url, did).await,
+                    None => Ok(None),
+                };
+                match copy {
+                    Ok(Some(document)) => Ok(Some(document)),
+                    Ok(None) | Err(_) => Err(error),
+                }
+            }
+            (found, _) => found,
+        };
+        let Some(document) = found? else { return Ok(None) };
+        let handle = match document.handle() {
+            Some(claimed) => self.verify(&claimed, did).await,
+            None => Handle::Invalid { claimed: None },
+        };
+        let pds = document.pds().filter(|url| self.outbound.admits(url));
+        Ok(Some(Resolved { did: did.to_string(), handle, pds, signing_key: document.signing_key() }))
+    }
+
+    /// Whom a handle names, as of now: the DID in the TXT record, or where there is none that at the well-known place.
+    ///
+    /// `None` when it names nobody, or several. That DID need not claim the handle: who shows it, or lets somebody in by it,
+    /// [resolves](Self::resolve) the DID and compares. `Upstream` (service `handle`) when the domain could not be asked.
+    pub async fn resolve_handle(&self, handle: &syntax::Handle) -> Result<Option<Did>> {
+        let handle = handle.to_lowercase().into_string();
+        if !self.may_be(&handle) {
+            return Ok(None);
+        }
+        let by_dns = self.ask_dns(&handle).await;
+        match by_dns {
+            Said::One(did) => return Ok(Some(did)),
+            Said::Several => return Ok(None),
+            Said::Nobody | Said::Nothing => {}
+        }
+        match (by_dns, self.ask_web(&handle).await) {
+            (_, Said::One(did)) => Ok(Some(did)),
+            (Said::Nobody, Said::Several | Said::Nobody) => Ok(None),
+            // On a local network handles have DNS records and seldom a web server of their own.
+            (Said::Nobody, Said::Nothing) if self.outbound.allows_private() => Ok(None),
+            // DNS is preferred and was silent, so a denial by the web is not the last word.
+            _ => Err(Error::upstream("handle", anyhow!("nobody could say whom {handle} names"))),
+        }
+    }
+
+    /// The document at a URL; `None` when the DID does not exist.
+    async fn read(&self, service: &'static str, url: Url, did: &Did) -> Result<Option<Document>> {
+        let request = Request { max_body_bytes: Some(MAX_DOCUMENT_BYTES), ..Request::get(url) };
+        let answer = match self.outbound.send(service, request).await {
             Ok(answer) => answer,
             Err(error) if has_no_address(&error) && service == "did_web" => return Ok(None),
             Err(error) => return Err(error),
@@ -99,12 +164,7 @@ impl Directory {
         if document.id() != Some(did.as_str()) {
             return Err(Error::upstream(service, anyhow!("the document of {did} is somebody else's")));
         }
-        let handle = match document.handle() {
-            Some(claimed) => self.verify(&claimed, did).await,
-            None => Handle::Invalid { claimed: None },
-        };
-        let pds = document.pds().filter(|url| self.outbound.admits(url));
-        Ok(Some(Resolved { did: did.to_string(), handle, pds }))
+        Ok(Some(document))
     }
 
     /// Where a DID's document is: kind of host and URL. `None` for DIDs that cannot exist.
@@ -116,9 +176,7 @@ impl Directory {
                 if name.len() != 24 || !name.bytes().all(is_base32) {
                     return None;
                 }
-                let mut url = self.settings.plc_url.clone();
-                url.path_segments_mut().ok()?.pop_if_empty().push(did.as_str());
-                Some(("plc", url))
+                Some(("plc", entry(&self.settings.plc_url, did)?))
             }
             "web" => Some(("did_web", self.locate_web(name)?)),
             _ => None,
@@ -145,52 +203,60 @@ impl Directory {
         Some(url)
     }
 
+    /// Whether a handle, in lower case, may name anybody at all.
+    fn may_be(&self, handle: &str) -> bool {
+        let top = handle.rsplit('.').next().unwrap_or_default();
+        let is_reserved = DISALLOWED.contains(&top) || (top == "test" && !self.outbound.allows_private());
+        !is_reserved && handle.len() <= MAX_HANDLE_BYTES
+    }
+
     /// Asks the handle's domain, DNS first, whether it names the DID.
     async fn verify(&self, claimed: &syntax::Handle, did: &Did) -> Handle {
         let handle = claimed.to_lowercase().into_string();
-        let top = handle.rsplit('.').next().unwrap_or_default();
-        let local = self.outbound.allows_private();
-        if DISALLOWED.contains(&top) || (top == "test" && !local) || handle.len() > MAX_HANDLE_BYTES {
+        if !self.may_be(&handle) {
             return Handle::Invalid { claimed: Some(handle) };
         }
-        let by_dns = self.ask_dns(&handle, did).await;
-        let by_web = match by_dns {
-            Said::Yes => return Handle::Verified(handle),
-            Said::SomebodyElse => return Handle::Invalid { claimed: Some(handle) },
-            Said::Nobody | Said::Nothing => self.ask_web(&handle, did).await,
+        let by_dns = self.ask_dns(&handle).await;
+        let by_web = match &by_dns {
+            Said::One(named) if named == did => return Handle::Verified(handle),
+            Said::One(_) | Said::Several => return Handle::Invalid { claimed: Some(handle) },
+            Said::Nobody | Said::Nothing => self.ask_web(&handle).await,
         };
         match (by_dns, by_web) {
-            (_, Said::Yes) => Handle::Verified(handle),
-            (Said::Nobody, Said::SomebodyElse | Said::Nobody) => Handle::Invalid { claimed: Some(handle) },
+            (_, Said::One(named)) if named == *did => Handle::Verified(handle),
+            (Said::Nobody, Said::One(_) | Said::Several | Said::Nobody) => Handle::Invalid { claimed: Some(handle) },
             // On a local network handles have DNS records and seldom a web server of their own.
-            (Said::Nobody, _) if local => Handle::Invalid { claimed: Some(handle) },
+            (Said::Nobody, _) if self.outbound.allows_private() => Handle::Invalid { claimed: Some(handle) },
             // DNS is preferred and was silent, so a denial by the web is not the last word.
             _ => Handle::Unknown,
         }
     }
 
-    async fn ask_dns(&self, handle: &str, did: &Did) -> Said {
+    async fn ask_dns(&self, handle: &str) -> Said {
         let Ok(texts) =
             self.outbound.txt(&format!("_atproto.{handle}")).await.inspect_err(|error| unanswered(handle, error))
         else {
             return Said::Nothing;
         };
         let named: BTreeSet<&str> = texts.iter().filter_map(|text| text.trim().strip_prefix("did=")).collect();
-        match named.len() {
-            0 => Said::Nobody,
-            1 if named.contains(did.as_str()) => Said::Yes,
-            _ => Said::SomebodyElse,
+        match (named.len(), named.first().and_then(|named| Did::parse(named.trim()).ok())) {
+            (0, _) => Said::Nobody,
+            (1, Some(did)) => Said::One(did),
+            _ => Said::Several,
         }
     }
 
-    async fn ask_web(&self, handle: &str, did: &Did) -> Said {
+    async fn ask_web(&self, handle: &str) -> Said {
         let Ok(url) = Url::parse(&format!("https://{handle}/.well-known/atproto-did")) else { return Said::Nobody };
-        match self.outbound.get("handle", &url).await {
-            Ok(answer) if answer.is_success() => named_by(&answer, did),
+        let request = Request { max_body_bytes: Some(MAX_DOCUMENT_BYTES), ..Request::get(url) };
+        match self.outbound.send("handle", request).await {
+            Ok(answer) if answer.is_success() => named_by(&answer),
             Ok(answer) if answer.status < 500 => Said::Nobody,
             Ok(_) => Said::Nothing,
-            // The domain is gone, or points where nobody may look: that is an answer.
-            Err(error) if has_no_address(&error) || matches!(error, Error::Invalid { .. }) => Said::Nobody,
+            // The domain is gone, points where nobody may look, or shows a page: that is an answer.
+            Err(error) if has_no_address(&error) || is_too_large(&error) || matches!(error, Error::Invalid { .. }) => {
+                Said::Nobody
+            }
             Err(error) => {
                 unanswered(handle, &error);
                 Said::Nothing
@@ -200,26 +266,30 @@ impl Directory {
 }
 
 /// What one way of asking said.
-#[derive(Clone, Copy)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
     /// The domain names this DID.
-    Yes,
-    /// The domain names another DID, or several.
-    SomebodyElse,
+    One(Did),
+    /// The domain names several, or what is no DID.
+    Several,
     /// The domain names no DID.
     Nobody,
     /// There was no answer.
     Nothing,
 }
 
-fn named_by(answer: &Answer, did: &Did) -> Said {
-    match std::str::from_utf8(&answer.body).map(|text| text.trim().parse::<Did>()) {
-        Ok(Ok(named)) if named == *did => Said::Yes,
-        Ok(Ok(_)) => Said::SomebodyElse,
-        _ => Said::Nobody,
-    }
+/// Where a directory keeps a DID's document.
+fn entry(directory: &Url, did: &Did) -> Option<Url> {
+    let mut url = directory.clone();
+    url.path_segments_mut().ok()?.pop_if_empty().push(did.as_str());
+    Some(url)
+}
+
+fn named_by(answer: &Answer) -> Said {
+    let text = std::str::from_utf8(&answer.body).unwrap_or_default();
+    Did::parse(text.trim()).map_or(Said::Nobody, Said::One)
 }
 
 fn unanswered(handle: &str, error: &Error) {
-    tracing::debug!(handle, error = error.chain(), "a handle could not be checked");
+    debug!(handle, error = error.chain(), "a handle could not be checked");
 }

@@ -9,3 +9,4 @@ pub mod pds;
 pub mod relay;
 pub mod stream;
 pub mod syntax;
+pub mod vouched;

@@ -23,6 +23,8 @@ pub(crate) enum Said {
     Addresses(Vec<IpAddr>),
     /// These TXT records.
     Texts(Vec<String>),
+    /// A CNAME; the resolver has to ask for that name.
+    Alias(&'static str),
     /// The name does not exist.
     Nothing,
     /// SERVFAIL.
@@ -66,7 +68,13 @@ fn reply(question: &[u8], say: &impl Fn(&str, u16) -> Said) -> Vec<u8> {
     }
     let kind = u16::from_be_bytes([question[end + 1], question[end + 2]]);
     end += 5;
+    let mut told = kind;
     let (code, records): (u8, Vec<Vec<u8>>) = match say(&labels.join("."), kind) {
+        Said::Alias(name) => {
+            told = 5;
+            let label = |label: &str| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat();
+            (0, vec![name.split('.').chain([""]).flat_map(label).collect()])
+        }
         Said::Addresses(all) => {
             let bytes = |ip: &IpAddr| match (ip, kind) {
                 (IpAddr::V4(ip), 1) => Some(ip.octets().to_vec()),
@@ -89,7 +97,7 @@ fn reply(question: &[u8], say: &impl Fn(&str, u16) -> Said) -> Vec<u8> {
     answer.extend_from_slice(&question[12..end]);
     for data in records {
         answer.extend_from_slice(&[0xc0, 0x0c]);
-        answer.extend_from_slice(&kind.to_be_bytes());
+        answer.extend_from_slice(&told.to_be_bytes());
         answer.extend_from_slice(&[0, 1, 0, 0, 0, 0]);
         answer.extend_from_slice(&u16::try_from(data.len()).unwrap().to_be_bytes());
         answer.extend_from_slice(&data);
@@ -219,5 +227,5 @@ pub(super) fn guarded(dns: &FakeDns) -> Outbound {
 
 pub(crate) fn settings(dns: &FakeDns, allow_private: bool) -> OutboundSettings {
     let timeout = Duration::from_secs(5);
-    OutboundSettings { allow_private, dns_server: Some(dns.at), timeout, max_body_bytes: 10_000 }
+    OutboundSettings { allow_private, dns_server: Some(dns.at), timeout, max_body_bytes: 10_000, pace: None }
 }

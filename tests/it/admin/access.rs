@@ -1,95 +1,302 @@
-//! Who may do what.
+//! Who may use which field: every field of the schema, used by everybody, against what `@access` says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_graphql::parser::{
     parse_schema,
-    types::{TypeKind, TypeSystemDefinition},
+    types::{BaseType, FieldDefinition, Type, TypeKind, TypeSystemDefinition},
 };
-use axum::http::StatusCode;
-use entities::tenant;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, StatusCode},
+};
+use entities::sets::UserRole;
 use gateway::{
-    api::graphql::sdl,
+    api::{graphql::sdl, http::router},
+    app::App,
     domain::{
+        account::{self, SignedIn, care},
         actor::Actor,
         key::{self, Named, SOURCES, Wanted},
+        session::{self, Kind},
+        tenant::{self, Tenant},
     },
 };
-use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::{NotSet, Set},
-};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
 
-use super::Bench;
-use crate::support::database::on_each_database;
+use super::{Bench, event};
+use crate::support::{database::on_each_database, records::did};
 
-/// Each field that not everybody may use, used.
-const USES: [(&str, &str); 10] = [
-    ("Query.admin", "{ admin { __typename } }"),
-    (
-        "Mutation.retryIngestFailures",
-        "mutation { retryIngestFailures(input: { select: { ids: [] } }) { matchedCount } }",
-    ),
-    (
-        "Mutation.discardIngestFailures",
-        r#"mutation { discardIngestFailures(input: { select: { ids: [] }, reason: "" }) { matchedCount } }"#,
-    ),
-    ("Mutation.createServiceKey", r#"mutation { createServiceKey(input: { name: "x", isAdmin: true }) { secret } }"#),
-    (
-        "Mutation.revokeServiceKey",
-        r#"mutation { revokeServiceKey(input: { serviceKeyId: "a2V5OjE" }) { __typename } }"#,
-    ),
-    (
-        "Mutation.ingestEvents",
-        r#"mutation { ingestEvents(input: { events: [{ name: "x", source: { type: WEB, id: "x" } }] }) { __typename } }"#,
-    ),
+/// Arguments of the root fields that need some, and of others: what is named is missing, so that nothing is done; or it is
+/// the first event, so that there is something to read.
+const ARGUMENTS: [(&str, &str); 25] = [
+    ("Query.node", r#"(id: "ZXZlbnQ6MQ")"#),
+    ("Query.nodes", r#"(ids: ["ZXZlbnQ6MQ"])"#),
+    ("Query.event", r#"(by: { id: "ZXZlbnQ6MQ" })"#),
+    ("Query.rsvp", r#"(by: { id: "cnN2cDox" })"#),
+    ("Query.shadowAccount", r#"(by: { id: "YWNjb3VudDox" })"#),
+    ("Admin.ingestFailure", r#"(id: "ZmFpbHVyZTox")"#),
+    ("Mutation.retryIngestFailures", "(input: { select: { ids: [] } })"),
+    ("Mutation.discardIngestFailures", r#"(input: { select: { ids: [] }, reason: "" })"#),
+    ("Mutation.createServiceKey", r#"(input: { name: "" })"#),
+    ("Mutation.revokeServiceKey", r#"(input: { serviceKeyId: "a2V5Ojk5OQ" })"#),
+    ("Mutation.ingestEvents", r#"(input: { events: [{ name: "", source: { type: WEB, id: "x" } }] })"#),
     (
         "Mutation.ingestRsvps",
-        r#"mutation { ingestRsvps(input: { rsvps: [{ eventSourceId: "x", eventSourceType: WEB, userDid: "x", status: MAYBE }] }) {
-            __typename
-        } }"#,
+        r#"(input: { rsvps: [{ eventSourceId: "x", eventSourceType: WEB, userDid: "x", status: MAYBE }] })"#,
     ),
-    (
-        "Mutation.deleteIngestedEvent",
-        r#"mutation { deleteIngestedEvent(input: { sourceType: WEB, sourceId: "x" }) { __typename } }"#,
-    ),
-    (
-        "Mutation.deleteIngestedRsvp",
-        r#"mutation { deleteIngestedRsvp(input: { sourceType: WEB, sourceId: "x" }) { __typename } }"#,
-    ),
-    ("Subscription.ingestFailureChanged", "subscription { ingestFailureChanged { cursor } }"),
+    ("Mutation.deleteIngestedEvent", r#"(input: { sourceType: WEB, sourceId: "x" })"#),
+    ("Mutation.deleteIngestedRsvp", r#"(input: { sourceType: WEB, sourceId: "x" })"#),
+    ("Mutation.createShadowAccount", r#"(input: { did: "did:web:author.example.com" })"#),
+    ("Mutation.claimShadowAccount", r#"(input: { shadowAccountId: "YWNjb3VudDo5OTk" })"#),
+    ("Mutation.claimShadowAccountFor", r#"(input: { shadowAccountId: "YWNjb3VudDo5OTk", userId: "YWNjb3VudDo5OTg" })"#),
+    ("Mutation.mergeShadowAccounts", r#"(input: { shadowAccountId: "YWNjb3VudDo5OTk", intoId: "YWNjb3VudDo5OTg" })"#),
+    ("Mutation.deleteShadowAccount", r#"(input: { shadowAccountId: "YWNjb3VudDo5OTk" })"#),
+    ("Mutation.setMemberRole", r#"(input: { userId: "YWNjb3VudDo5OTk", role: ADMIN })"#),
+    ("Mutation.revokeSession", r#"(input: { sessionId: "c2Vzc2lvbjo5OTk" })"#),
+    ("Mutation.updateSyncPreferences", "(input: {})"),
+    ("Mutation.disconnectBluesky", ""),
+    ("Subscription.eventIngested", ""),
+    ("Subscription.ingestFailureChanged", ""),
 ];
 
-/// The first error of an answer, in whatever form it came.
-async fn first_error(bench: &Bench, key: Option<&str>, name: &str, document: &str) -> (StatusCode, Value) {
-    let bearer = key.map(|key| format!("Bearer {key}"));
-    let accept = if name.starts_with("Subscription.") { "text/event-stream" } else { "application/json" };
-    let (status, text) = bench.send(bearer.as_deref(), accept, document, &json!({})).await;
-    let text = text.strip_prefix("event: next\ndata: ").and_then(|text| text.split('\n').next()).unwrap_or(&text);
-    let answer: Value = serde_json::from_str(text).unwrap();
-    (status, answer["errors"][0]["extensions"]["code"].clone())
+/// How deep objects are asked for within a root field.
+const DEPTH: u32 = 3;
+
+/// The schema, as far as documents are made of it.
+struct Types {
+    kinds: BTreeMap<String, TypeKind>,
+    arguments: BTreeMap<&'static str, &'static str>,
 }
 
-#[tokio::test]
-async fn what_needs_the_right_is_refused_without_it() {
-    let mut marked = BTreeSet::new();
-    for definition in parse_schema(sdl()).unwrap().definitions {
-        let TypeSystemDefinition::Type(definition) = definition else { continue };
-        let TypeKind::Object(object) = &definition.node.kind else { continue };
-        for field in &object.fields {
-            if field.node.directives.iter().any(|directive| directive.node.name.node == "access") {
-                marked.insert(format!("{}.{}", definition.node.name.node, field.node.name.node));
+impl Types {
+    fn read() -> Self {
+        let definitions = parse_schema(sdl()).unwrap().definitions.into_iter();
+        let kinds = definitions.filter_map(|definition| match definition {
+            TypeSystemDefinition::Type(definition) => {
+                Some((definition.node.name.node.to_string(), definition.node.kind))
             }
+            _ => None,
+        });
+        Self { kinds: kinds.collect(), arguments: ARGUMENTS.into() }
+    }
+
+    fn fields(&self, name: &str) -> Vec<&FieldDefinition> {
+        match self.kinds.get(name) {
+            Some(TypeKind::Object(object)) => object.fields.iter().map(|field| &field.node).collect(),
+            _ => Vec::new(),
         }
     }
-    assert_eq!(marked, USES.iter().map(|(name, _)| (*name).to_owned()).collect());
+
+    /// The root fields with whom each is for: `ADMIN`, `USER`, or nothing for everybody.
+    fn roots(&self) -> Vec<(String, String)> {
+        let mut roots = Vec::new();
+        for root in ["Query", "Mutation", "Subscription"] {
+            for field in self.fields(root) {
+                let access = field.directives.iter().find(|directive| directive.node.name.node == "access");
+                let scopes = access.and_then(|access| access.node.get_argument("scopes"));
+                let scopes = scopes.map(|scopes| scopes.node.to_string()).unwrap_or_default();
+                roots.push((format!("{root}.{}", field.name.node), scopes.trim_matches(['[', ']']).to_owned()));
+            }
+        }
+        // It takes away what is configured for whoever calls it.
+        roots.sort_by_key(|(name, _)| name == "Mutation.disconnectBluesky");
+        roots
+    }
+
+    /// The use of one field with everything below it.
+    fn call(&self, path: &str, depth: u32) -> String {
+        let (parent, name) = path.split_once('.').unwrap();
+        let field = self.fields(parent).into_iter().find(|field| field.name.node == name).unwrap();
+        let arguments = self.arguments.get(path).copied().unwrap_or_default();
+        let needed = field
+            .arguments
+            .iter()
+            .any(|argument| !argument.node.ty.node.nullable && argument.node.default_value.is_none());
+        assert!(!needed || !arguments.is_empty(), "{path} is new: say here with which arguments it is used");
+        format!("{name}{arguments} {}", self.select(innermost(&field.ty.node), depth))
+    }
+
+    /// Everything of a type, as far down as `depth`.
+    fn select(&self, name: &str, depth: u32) -> String {
+        match self.kinds.get(name) {
+            Some(TypeKind::Object(_)) => format!("{{ __typename {} }}", self.members(name, depth, "")),
+            Some(TypeKind::Interface(_) | TypeKind::Union(_)) => {
+                let members = self.kinds.keys().filter(|member| self.is_one(member, name));
+                // By names of their own: two types may have fields of one name that differ.
+                let parts = members.map(|member| {
+                    format!("... on {member} {{ __typename {} }}", self.members(member, depth, &format!("{member}_")))
+                });
+                format!("{{ __typename {} }}", parts.collect::<String>())
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn is_one(&self, member: &str, of: &str) -> bool {
+        let listed = match self.kinds.get(of) {
+            Some(TypeKind::Union(union)) => union.members.iter().any(|name| name.node == member),
+            _ => false,
+        };
+        let implements = match self.kinds.get(member) {
+            Some(TypeKind::Object(object)) => object.implements.iter().any(|name| name.node == of),
+            _ => false,
+        };
+        listed || implements
+    }
+
+    fn members(&self, name: &str, depth: u32, prefix: &str) -> String {
+        let mut text = String::new();
+        for field in self.fields(name) {
+            let inner = innermost(&field.ty.node);
+            let is_leaf = self.select(inner, 0).is_empty();
+            // A payload leads back to the root.
+            if inner == "Query" || (!is_leaf && depth == 0) {
+                continue;
+            }
+            if !prefix.is_empty() {
+                text.push_str(&format!("{prefix}{}: ", field.name.node));
+            }
+            text.push_str(&self.call(&format!("{name}.{}", field.name.node), depth.saturating_sub(1)));
+            text.push(' ');
+        }
+        text
+    }
+}
+
+fn innermost(ty: &Type) -> &str {
+    match &ty.base {
+        BaseType::Named(name) => name,
+        BaseType::List(inner) => innermost(inner),
+    }
+}
+
+/// Somebody who uses fields.
+struct Caller {
+    name: &'static str,
+    shown: Option<String>,
+    /// The tenant that is named.
+    tenant: &'static str,
+    /// What they may use of what is for everybody, for those who are signed in, and for administrators.
+    may: [bool; 3],
+}
+
+/// The first refusal in an answer, wherever it is.
+async fn refusal(doors: &Router, caller: &Caller, root: &str, document: &str) -> Option<String> {
+    let accept = if root == "Subscription" { "text/event-stream" } else { "application/json" };
+    let mut request = Request::post("/graphql").header("content-type", "application/json").header("accept", accept);
+    request = request.header("x-tenant-id", caller.tenant);
+    if let Some(shown) = &caller.shown {
+        request = request.header("authorization", format!("Bearer {shown}"));
+    }
+    let body = Body::from(json!({ "query": document }).to_string());
+    let response = doors.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let text = String::from_utf8(to_bytes(response.into_body(), 1 << 24).await.unwrap().to_vec()).unwrap();
+    let text = text.strip_prefix("event: next\ndata: ").and_then(|text| text.split('\n').next()).unwrap_or(&text);
+    let answer: Value = serde_json::from_str(text).unwrap();
+    let codes = answer["errors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|error| error["extensions"]["code"].as_str().unwrap_or_default().to_owned());
+    let codes: Vec<String> = codes.collect();
+    let known = ["UNAUTHENTICATED", "FORBIDDEN", "NOT_FOUND", "BAD_USER_INPUT"];
+    assert!(codes.iter().all(|code| known.contains(&code.as_str())), "{}: {answer:#} to {document}", caller.name);
+    codes.into_iter().find(|code| matches!(code.as_str(), "UNAUTHENTICATED" | "FORBIDDEN"))
+}
+
+/// A person's token, after signing in where the program stands.
+async fn token(app: &App, person: usize) -> (i64, String) {
+    let signed_in = SignedIn {
+        did: did(9, person),
+        handle: None,
+        pds: "https://pds.example.com".parse().unwrap(),
+        scopes: Vec::new(),
+    };
+    let user = account::sign_in(app, &signed_in).await.unwrap();
+    (user.id, session::open(app, user.id, Kind::Bearer, None).await.unwrap().token)
+}
+
+/// The program with everybody who is tried.
+async fn everybody(bench: &Bench) -> (Router, Vec<Caller>) {
+    let mut app = bench.test.app.clone();
+    let mut config = (*app.config).clone();
+    config.access.operators = vec![did(9, 22)];
+    config.access.administrators = vec![format!("other={}", did(9, 23)), did(9, 24)];
+    (config.graphql.max_cost, config.graphql.max_depth, config.graphql.max_aliases) = (1 << 30, 60, 100_000);
+    (config.graphql.max_tokens, config.http.max_body_bytes) = (1_000_000, 1 << 24);
+    app.config = config.into();
+    tenant::create(&app, "other", "Other").await.unwrap();
+    let other = app.of(Tenant::by_slug(app.db.read(), "other").await.unwrap().unwrap());
+    let (_, member) = token(&app, 20).await;
+    let (granted, granted_token) = token(&app, 21).await;
+    care::set_role(&app, &Actor::Operator, granted, UserRole::Admin).await.unwrap();
+    let (_, operator) = token(&app, 22).await;
+    let (_, their_admin) = token(&other, 23).await;
+    let (_, configured) = token(&app, 24).await;
+    // Whoever administers one tenant is a member of another one as anybody.
+    let (_, ours_there) = token(&other, 24).await;
+    let (_, their_member) = token(&other, 25).await;
+    let service = bench.test.key(&SOURCES, false).await;
+    let caller = |name, shown, tenant, may| Caller { name, shown, tenant, may };
+    let callers = vec![
+        caller("anonymous", None, "default", [true, false, false]),
+        caller("service", Some(service), "default", [true, false, false]),
+        caller("admin key", Some(bench.key.clone()), "default", [true, false, true]),
+        caller("member", Some(member), "default", [true, true, false]),
+        caller("granted admin", Some(granted_token), "default", [true; 3]),
+        caller("configured admin", Some(configured), "default", [true; 3]),
+        caller("operator", Some(operator), "default", [true; 3]),
+        caller("other tenant's member", Some(their_member.clone()), "default", [false; 3]),
+        caller("other tenant's admin", Some(their_admin), "default", [false; 3]),
+        caller("other tenant's member at home", Some(their_member), "other", [true, true, false]),
+        caller("our admin as their member", Some(ours_there), "other", [true, true, false]),
+    ];
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    (router(&app, metrics, CancellationToken::new(), TaskTracker::new()).unwrap(), callers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_field_is_for_whom_the_schema_says() {
+    let types = Types::read();
+    let roots = types.roots();
+    let named: BTreeSet<&str> = roots.iter().map(|(name, _)| name.as_str()).collect();
+    for (path, _) in ARGUMENTS {
+        assert!(named.contains(path) || path.starts_with("Admin."), "{path} is no field");
+    }
+    // Each mutation changes something, and so is for somebody.
+    let open = roots.iter().filter(|(name, scopes)| name.starts_with("Mutation.") && scopes.is_empty());
+    assert_eq!(open.collect::<Vec<_>>(), Vec::<&(String, String)>::new());
     on_each_database(async |database| {
         let bench = Bench::open(database).await;
-        let plain = bench.test.key(&SOURCES, false).await;
-        for (name, document) in USES {
-            assert_eq!(first_error(&bench, None, name, document).await.1, "UNAUTHENTICATED", "{name}");
-            assert_eq!(first_error(&bench, Some(&plain), name, document).await.1, "FORBIDDEN", "{name}");
+        bench.test.submit(&[event(1, 1, Some("readable")), event(2, 2, None)]).await;
+        let (doors, callers) = everybody(&bench).await;
+        for caller in &callers {
+            for (path, scopes) in &roots {
+                let may = match scopes.as_str() {
+                    "" => caller.may[0],
+                    "USER" => caller.may[1],
+                    "ADMIN" => caller.may[2],
+                    other => panic!("{other} is new: say here whom it is for"),
+                };
+                let root = path.split_once('.').unwrap().0;
+                // A subscription that may be used does not end by itself.
+                if root == "Subscription" && may {
+                    continue;
+                }
+                let document = format!("{} {{ {} }}", root.to_ascii_lowercase(), types.call(path, DEPTH));
+                let refused = refusal(&doors, caller, root, &document).await;
+                let expected = match (may, &caller.shown) {
+                    (true, _) => None,
+                    (false, None) => Some("UNAUTHENTICATED".to_owned()),
+                    (false, Some(_)) => Some("FORBIDDEN".to_owned()),
+                };
+                assert_eq!(refused, expected, "{path} by {}", caller.name);
+            }
         }
         let rows = key::list(&bench.test.app, &Actor::Operator).await.unwrap();
         assert_eq!(rows.len(), 2, "nobody made a key");
@@ -129,15 +336,7 @@ async fn an_administrator_of_another_tenant_has_its_keys_and_nothing_else() {
     on_each_database(async |database| {
         let bench = Bench::open(database).await;
         let app = &bench.test.app;
-        let now = app.clock.now();
-        let other = tenant::ActiveModel {
-            id: NotSet,
-            slug: Set("other".into()),
-            name: Set("Other".into()),
-            created_at: Set(now),
-        };
-        let other = &other;
-        app.db.transact(|tx| async move { Ok(other.clone().insert(&*tx).await?) }).await.unwrap();
+        tenant::create(app, "other", "Other").await.unwrap();
         let wanted =
             Wanted { name: "theirs".into(), tenants: vec!["other".into()], sources: Vec::new(), is_admin: true };
         let theirs = key::create(app, &Actor::Operator, &wanted).await.unwrap();

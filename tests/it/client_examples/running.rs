@@ -7,6 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use data_encoding::BASE64URL_NOPAD;
+use gateway::{
+    app::App,
+    config,
+    domain::{
+        account::{self, SignedIn},
+        session::{self, Kind},
+    },
+    infra::clock::Clock,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -92,6 +102,24 @@ impl Running {
         let made = self.program.run(&["keys", "create", "examples", "--admin", "--source", "bluesky"]).await;
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8(made.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// The session of a member who has signed in, and the identifier of the account.
+    pub(super) async fn member(&self) -> (String, String) {
+        let url = format!("sqlite://{}", self.folder.path().join("gateway.sqlite").display());
+        let settings = format!("database = {{ url = {url:?} }}\nstreams = {{ endpoints = [] }}");
+        let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();
+        let app = App::open(config, Clock::system()).await.unwrap();
+        let signed_in = SignedIn {
+            did: guest(7),
+            handle: None,
+            pds: "https://pds.example.com".parse().unwrap(),
+            scopes: vec!["atproto".to_owned()],
+        };
+        let user = account::sign_in(&app, &signed_in).await.unwrap();
+        let opened = session::open(&app, user.id, Kind::Bearer, Some("an example")).await.unwrap();
+        app.db.close().await;
+        (opened.token, BASE64URL_NOPAD.encode(format!("account:{}", user.id).as_bytes()))
     }
 
     /// A folder for a test's own files.

@@ -64,17 +64,21 @@ impl Store {
     /// Deletes everything.
     pub(super) async fn discard(self) {
         if self.url.is_some() {
-            let mut redis = administer().await;
-            let pattern = format!("{}*", self.namespace);
-            let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
-            for key in &keys {
-                // Only the count of fences, of which each namespace has one, never expires.
-                let ttl: i64 = redis::cmd("PTTL").arg(key).query_async(&mut redis).await.unwrap();
-                assert!(ttl != -1 || key.ends_with(":fence"), "{key} would stay for ever");
-                redis::cmd("DEL").arg(key).exec_async(&mut redis).await.unwrap();
-            }
+            forget(&self.namespace).await;
         }
         self.database.discard().await;
+    }
+}
+
+/// Deletes what begins so on Redis.
+pub(crate) async fn forget(namespace: &str) {
+    let mut redis = administer().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg(format!("{namespace}*")).query_async(&mut redis).await.unwrap();
+    for key in &keys {
+        // Only the count of fences, of which each namespace has one, never expires.
+        let ttl: i64 = redis::cmd("PTTL").arg(key).query_async(&mut redis).await.unwrap();
+        assert!(ttl != -1 || key.ends_with(":fence"), "{key} would stay for ever");
+        redis::cmd("DEL").arg(key).exec_async(&mut redis).await.unwrap();
     }
 }
 
@@ -131,7 +135,7 @@ fn namespace() -> String {
 
 /// Where the tests' Redis is.
 #[expect(clippy::disallowed_methods, reason = "where the tests' servers are is not a setting of the gateway")]
-pub(super) fn redis_url() -> String {
+pub(crate) fn redis_url() -> String {
     std::env::var("TEST_REDIS_URL")
         .ok()
         .filter(|url| !url.is_empty())

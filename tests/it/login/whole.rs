@@ -2,7 +2,7 @@
 
 use gateway::{
     app::App,
-    domain::login,
+    domain::{login, session},
     infra::atproto::{
         oauth::{Call, Keyset},
         syntax::{Did, Nsid},
@@ -52,6 +52,11 @@ async fn sign_in(stand: &Stand, account: &Account, typed: &str) {
     let page = browser.open(&back).await;
     assert_eq!(page.status, 200, "{page:#?}");
     assert!(page.text.contains(&format!("@{}", account.handle)) && !page.text.contains("did not allow"), "{page:#?}");
+    // The gateway knows the browser now, as the account's own.
+    let name = if stand.origin.starts_with("https") { "__Host-session" } else { "session" };
+    let token = browser.cookie(&stand.origin, name).expect("a session of the gateway");
+    let found = session::find(&stand.app, token).await.unwrap().expect("it is open");
+    assert_eq!(found.user.did.as_deref(), Some(account.did.as_str()));
     works(&stand.app, account).await;
     assert!(login::abilities(&stand.app, &did(account)).await.unwrap().missing().is_empty());
 

@@ -57,6 +57,10 @@ fn person(tenant: i64, number: i64) -> (user::Model, identity::Model) {
         is_shadow_account: true,
         provider: SourceType::Bluesky,
         source_name: None,
+        role: None,
+        display_name: None,
+        email: None,
+        preferences_bluesky: None,
         created_at: instant(number),
         updated_at: instant(number),
     };

@@ -76,6 +76,7 @@ pub(crate) async fn event(db: &Db, tenant: Tenant, slug: &str, with: impl Fn(&mu
             source_name: Set(None),
             created_at: Set(now),
             updated_at: Set(now),
+            ..Default::default()
         };
         let mut event = event::ActiveModel {
             tenant_id: Set(tenant_id),

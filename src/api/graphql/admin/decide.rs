@@ -7,7 +7,6 @@ use async_graphql::{Context, Enum, ID, InputObject, Object, OneofObject, SimpleO
 use super::{
     decode_all,
     failure::{IngestFailure, IngestFailureFilter},
-    payload::payload,
 };
 use crate::{
     api::graphql::{
@@ -15,6 +14,7 @@ use crate::{
         directives::{AccessScope, SCAN, access, cost, semanticNonNull},
         error::{Failure, Fallible},
         id::Kind,
+        payload::payload,
         query::Query,
         user_error::{UserError, outcome},
     },

@@ -3,15 +3,13 @@
 
 use async_graphql::{Context, Enum, InputObject, Object, SimpleObject};
 
-use super::{
-    external::{ExternalEventInput, ExternalRsvpInput, item},
-    payload::payload,
-};
+use super::external::{ExternalEventInput, ExternalRsvpInput, item};
 use crate::{
     api::graphql::{
         context::Surroundings,
         directives::{AccessScope, SCAN, SIFT, access, cost, semanticNonNull},
         error::{Failure, Fallible},
+        payload::payload,
         query::Query,
         rsvp::Rsvp,
         sets::SourceType,
@@ -272,9 +270,9 @@ async fn submit(
     if items.is_empty() || items.len() > ITEMS {
         return Err(Error::invalid(list, "BATCH_SIZE_OUT_OF_RANGE", format!("1 to {ITEMS} items")));
     }
-    integration::count(app, key, items.len()).await?;
+    integration::count(app, &key, items.len()).await?;
     let texts: Vec<&str> = items.iter().filter_map(|item| item.as_deref().ok()).collect();
-    let mut receipts = integration::submit(app, key, kind, &texts).await?.into_iter();
+    let mut receipts = integration::submit(app, &key, kind, &texts).await?.into_iter();
     let unanswered = || Error::bug(anyhow::anyhow!("an item has no outcome"));
     let all = items.into_iter().map(|item| item.and_then(|_| receipts.next().unwrap_or_else(|| Err(unanswered()))));
     Ok(all.collect())
@@ -288,17 +286,17 @@ async fn remove(
 ) -> Result<(Option<String>, Vec<UserError>), Failure> {
     let remove = async {
         let (app, key) = entered(ctx)?;
-        integration::count(app, key, 1).await?;
+        integration::count(app, &key, 1).await?;
         let source = entities::sets::SourceType::from(source).as_str();
-        integration::remove(app, key, kind, source, &id).await
+        integration::remove(app, &key, kind, source, &id).await
     };
     let (removed, user_errors) = outcome(remove.await, &["input"])?;
     Ok((removed.map(|()| id), user_errors))
 }
 
-/// The key, which has to be one that administers its tenant.
-fn entered<'a>(ctx: &'a Context<'_>) -> Result<(&'a App, &'a ServiceKey)> {
-    let key = ctx.actor().administers_own_tenant()?;
+/// What an administrator brings with.
+fn entered<'a>(ctx: &'a Context<'_>) -> Result<(&'a App, ServiceKey)> {
+    let key = ctx.actor().brings()?;
     let app = ctx.data_opt::<App>().ok_or_else(|| Error::bug(anyhow::anyhow!("the schema has no app")))?;
     Ok((app, key))
 }

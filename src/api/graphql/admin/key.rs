@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, InputObject, Object};
 use entities::service_key::Model;
 
-use super::payload::payload;
 use crate::{
     api::graphql::{
         context::Surroundings,
@@ -13,6 +12,7 @@ use crate::{
         error::{Failure, Fallible},
         id::{self, Kind},
         page::{Total, connection},
+        payload::payload,
         query::Query,
         scalars::DateTime,
         sets::SourceType,

@@ -2,28 +2,32 @@
 //!
 //! Whether a caller may is asked by each use case; `@access` shows it to tools, and a test holds the two together.
 
+mod account;
+mod audit;
 mod counts;
 mod decide;
 mod external;
 mod failure;
 mod ingest;
 mod key;
-mod payload;
 mod watching;
 
 use async_graphql::{Context, ID, Object};
 
-use self::{
-    counts::IngestFailureCount,
-    failure::{IngestFailureConnection, IngestFailureFilter},
-    key::ServiceKeyConnection,
-};
 pub(super) use self::{
+    account::AccountMutation,
     decide::FailureMutation,
     failure::IngestFailure,
     ingest::IntegrationMutation,
     key::{KeyMutation, ServiceKey},
     watching::FailureSubscription,
+};
+use self::{
+    account::ShadowAccountBurdenConnection,
+    audit::{AuditEntryConnection, AuditFilter},
+    counts::IngestFailureCount,
+    failure::{IngestFailureConnection, IngestFailureFilter},
+    key::ServiceKeyConnection,
 };
 use super::{
     context::Surroundings,
@@ -87,6 +91,35 @@ impl Admin {
     ) -> Fallible<ServiceKeyConnection> {
         Some(key::list(ctx, &Wanted { first, after, last, before }).await)
     }
+
+    /// All shadow accounts of the tenant, hidden ones too, newest first, with how much hangs on each.
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size()), None))]
+    #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
+    async fn shadow_accounts(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Page size, 1 to 100; 20 when neither `first` nor `last` is given.")] first: Option<i32>,
+        #[graphql(desc = "Continue after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Page size counted from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Continue before this cursor.")] before: Option<String>,
+    ) -> Fallible<ShadowAccountBurdenConnection> {
+        Some(account::list(ctx, &Wanted { first, after, last, before }).await)
+    }
+
+    /// What was done to accounts of the tenant, by whom and when, newest first.
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(1, Some(page_size()), None))]
+    #[expect(clippy::too_many_arguments, reason = "arguments of the field")]
+    async fn audit_log(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Page size, 1 to 100; 20 when neither `first` nor `last` is given.")] first: Option<i32>,
+        #[graphql(desc = "Continue after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Page size counted from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Continue before this cursor.")] before: Option<String>,
+        #[graphql(desc = "Conditions, all of which must hold.")] filter: Option<AuditFilter>,
+    ) -> Fallible<AuditEntryConnection> {
+        Some(audit::list(ctx, &Wanted { first, after, last, before }, filter).await)
+    }
 }
 
 /// Entry point for administrators.
@@ -96,7 +129,7 @@ pub(super) struct AdminQuery;
 /// Entry point for administrators.
 #[Object]
 impl AdminQuery {
-    /// Operations of the tenant; needs a service key with the right to administer.
+    /// Operations of the tenant; for its administrators.
     #[graphql(
         directive = access::apply(vec![AccessScope::Admin]),
         directive = semanticNonNull::apply(vec![0])

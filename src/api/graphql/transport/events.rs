@@ -99,7 +99,7 @@ fn respond(body: Body) -> HttpResponse {
 
 /// What whoever is known no more is told.
 fn expired() -> Refusal {
-    Refusal::new(Code::Unauthenticated, "the key was revoked")
+    Refusal::new(Code::Unauthenticated, "what was shown opens no more")
 }
 
 /// JSON has no raw line breaks, so that a result is one line.

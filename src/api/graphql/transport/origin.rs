@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, Method, header};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 use url::Url;
 
 /// Names the tenant; what it means is for those in front of the endpoint to say.
@@ -33,10 +33,28 @@ impl Origins {
         self.allowed.iter().any(listed) || is_own(origin, headers).unwrap_or(false)
     }
 
-    /// Cross-origin answers for the same origins.
-    pub(super) fn layer(&self) -> CorsLayer {
-        let origins = self.clone();
+    /// Whether the sender may act for the person whose cookie is there: a page of our own host, or of an origin that is listed by
+    /// name. A browser sends a cookie along whoever wrote the page, so that it counts only where the browser itself says which
+    /// page asks: by `Origin`, or, where it sends none to its page's own host, by `Sec-Fetch-Site`.
+    pub(crate) fn vouches(&self, headers: &HeaderMap) -> bool {
+        if headers.contains_key(header::ORIGIN) {
+            return self.by_name().allows(headers);
+        }
+        let mut sites = headers.get_all("sec-fetch-site").iter();
+        matches!((sites.next(), sites.next()), (Some(site), None) if site == "same-origin")
+    }
+
+    /// Those that are listed by name: what is for all is not for somebody's cookie.
+    fn by_name(&self) -> Self {
+        Self { allowed: self.allowed.iter().filter(|allowed| *allowed != "*").cloned().collect() }
+    }
+
+    /// Cross-origin answers for the same origins; with cookies for those that are listed by name.
+    pub(crate) fn layer(&self) -> CorsLayer {
+        let (origins, named) = (self.clone(), self.by_name());
+        let with_cookies = move |_: &HeaderValue, request: &Parts| named.allows(&request.headers);
         CorsLayer::new()
+            .allow_credentials(AllowCredentials::predicate(with_cookies))
             .allow_origin(AllowOrigin::predicate(move |_, request| origins.allows(&request.headers)))
             .allow_methods([Method::GET, Method::POST])
             .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, TENANT])
@@ -84,6 +102,25 @@ mod tests {
             (Some(""), "api.example", false),
         ] {
             assert_eq!(origins.allows(&headers(origin, host)), may, "{origin:?} to {host}");
+        }
+        for (origin, site, may) in [
+            (Some("https://api.example"), None, true),
+            (Some("https://app.example"), Some("same-site"), true),
+            (Some("https://evil.example"), Some("same-origin"), false),
+            (Some("null"), Some("same-origin"), false),
+            (None, Some("same-origin"), true),
+            (None, Some("same-site"), false),
+            (None, Some("cross-site"), false),
+            (None, Some("none"), false),
+            (None, None, false),
+        ] {
+            let mut headers = headers(origin, "api.example");
+            if let Some(site) = site {
+                headers.insert("sec-fetch-site", site.parse().unwrap());
+            }
+            for allowed in [vec!["https://app.example".into()], vec!["*".into(), "https://app.example".into()]] {
+                assert_eq!(Origins { allowed }.vouches(&headers), may, "{origin:?} {site:?} with a cookie");
+            }
         }
         let mut two = headers(Some("https://app.example"), "api.example");
         two.append(header::ORIGIN, "https://app.example".parse().unwrap());

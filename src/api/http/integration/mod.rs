@@ -24,7 +24,7 @@ use crate::{
     api::graphql,
     app::App,
     domain::{
-        actor,
+        actor::{self, Shown},
         integration::{self, Kind, Receipt},
         key::ServiceKey,
     },
@@ -151,7 +151,8 @@ async fn removed(app: &App, key: &ServiceKey, kind: Kind, source: &str, id: &str
 async fn authenticate(app: &App, headers: &HeaderMap) -> Result<ServiceKey, Problem> {
     // What is no text opens nothing, and names no tenant.
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    Ok(actor::identify(app, text("authorization"), text("x-tenant-id")).await?.into_key()?)
+    let shown = Shown { authorization: text("authorization"), cookie: None };
+    Ok(actor::identify(app, shown, text("x-tenant-id")).await?.into_key()?)
 }
 
 fn told(kind: Kind, receipt: &Receipt) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use url::Url;
 
-use crate::infra::atproto::syntax::Handle;
+use crate::infra::atproto::{syntax::Handle, vouched::SigningKey};
 
 pub(super) struct Document(Value);
 
@@ -21,6 +21,14 @@ impl Document {
     pub(super) fn handle(&self) -> Option<Handle> {
         let handle = |alias: &Value| Handle::parse(alias.as_str()?.strip_prefix("at://")?).ok();
         one_or_many(self.0.get("alsoKnownAs")?).iter().find_map(handle)
+    }
+
+    /// Key of the repository: the first method with its id, if it is of a known kind.
+    pub(super) fn signing_key(&self) -> Option<SigningKey> {
+        let is_key =
+            |method: &&Value| method.get("id").and_then(Value::as_str).is_some_and(|id| id.ends_with("#atproto"));
+        let method = one_or_many(self.0.get("verificationMethod")?).iter().find(is_key)?;
+        SigningKey::parse(method.get("type")?.as_str()?, method.get("publicKeyMultibase")?.as_str()?)
     }
 
     /// Origin of the PDS: the first service with its id, if it is of its type and has a URL.

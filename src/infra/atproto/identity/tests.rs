@@ -33,7 +33,7 @@ async fn network(answer: (u16, String), dns: fn(&str) -> Dns) -> (Directory, Fak
     .await;
     let dns = FakeDns::start(move |name, _| dns(name)).await;
     let plc_url = Url::parse(&format!("http://localhost:{}", plc.at.port())).unwrap();
-    (Directory::new(fake::local(&dns), DirectorySettings { plc_url }), plc, dns)
+    (Directory::new(fake::local(&dns), DirectorySettings { plc_url, plc_mirror: None }), plc, dns)
 }
 
 async fn resolve(document: &Value, dns: fn(&str) -> Dns) -> Resolved {
@@ -57,6 +57,7 @@ async fn a_handle_is_verified_in_both_directions() {
             did: ALICE.into(),
             handle: Handle::Verified("alice.test".into()),
             pds: Some(Url::parse("http://localhost:2583/").unwrap()),
+            signing_key: None,
         }
     );
 }
@@ -95,15 +96,57 @@ async fn a_domain_that_cannot_be_asked_takes_no_handle_away() {
 }
 
 #[test]
-fn a_web_answer_names_this_did_another_or_none() {
+fn a_web_answer_names_somebody_or_nobody() {
     let said = |body: &'static [u8]| {
-        let answer = Answer { status: 200, headers: reqwest::header::HeaderMap::new(), body: body.into() };
-        named_by(&answer, &did(ALICE))
+        named_by(&Answer { status: 200, headers: reqwest::header::HeaderMap::new(), body: body.into() })
     };
-    assert!(matches!(said(b" did:plc:aaaaaaaaaaaaaaaaaaaaaaaa\r\n"), Said::Yes));
-    assert!(matches!(said(b"did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"), Said::SomebodyElse));
+    assert_eq!(said(b" did:plc:aaaaaaaaaaaaaaaaaaaaaaaa\r\n"), Said::One(did(ALICE)));
     for body in [&b"<html>did:plc:aaaaaaaaaaaaaaaaaaaaaaaa</html>"[..], b"", b"\xff\xfe"] {
-        assert!(matches!(said(body), Said::Nobody));
+        assert_eq!(said(body), Said::Nobody);
+    }
+}
+
+#[tokio::test]
+async fn a_handle_names_one_or_nobody() {
+    let dns: fn(&str) -> Dns = |name| match name {
+        "_atproto.several.test" => Dns::Texts(vec![format!("did={ALICE}"), format!("did={BOB}")]),
+        "_atproto.nonsense.test" => Dns::Texts(vec!["did=nobody".into()]),
+        "_atproto.broken.test" => Dns::Failure,
+        "_atproto.alice.local" | "_atproto.alice.onion" => Dns::Texts(vec![format!("did={ALICE}")]),
+        // Nothing listens on port 443.
+        "broken.test" => Dns::Addresses(vec![[127, 0, 0, 1].into()]),
+        name => alice(name),
+    };
+    let (directory, _plc, _dns) = network((500, "{}".into()), dns).await;
+    let named = async |handle: &str| directory.resolve_handle(&syntax::Handle::parse(handle).unwrap()).await;
+    assert_eq!(named("Alice.TEST").await.unwrap(), Some(did(ALICE)));
+    for nobody in ["several.test", "nonsense.test", "nobody.test", "alice.local", "alice.onion"] {
+        assert_eq!(named(nobody).await.unwrap(), None, "{nobody}");
+    }
+    assert!(matches!(named("broken.test").await, Err(Error::Upstream { service: "handle", .. })));
+}
+
+#[tokio::test]
+async fn a_mirror_stands_in_for_a_directory_that_is_away_and_never_for_its_no() {
+    let claims = document(&json!(["at://alice.test"])).to_string();
+    let other = claims.replace(ALICE, BOB);
+    for (directory, mirror, expected) in [
+        ((404, "{}"), (200, claims.as_str()), Ok(false)),
+        ((410, "{}"), (200, &claims), Ok(false)),
+        ((502, "{}"), (200, &claims), Ok(true)),
+        ((429, "{}"), (200, &claims), Ok(true)),
+        ((200, &other), (200, &claims), Ok(true)),
+        ((502, "{}"), (404, "{}"), Err(())),
+        ((502, "{}"), (200, &other), Err(())),
+        ((502, "{}"), (502, "{}"), Err(())),
+    ] {
+        let answer = mirror.1.to_owned();
+        let copy = FakeHost::start("127.0.0.1:0", move |_| fake::json(mirror.0, &answer)).await;
+        let (directory, _plc, _dns) = network((directory.0, directory.1.to_owned()), alice).await;
+        let plc_mirror = Some(Url::parse(&format!("http://localhost:{}/copy", copy.at.port())).unwrap());
+        let settings = DirectorySettings { plc_mirror, ..directory.settings.clone() };
+        let found = Directory::new(directory.outbound, settings).resolve(&did(ALICE)).await;
+        assert_eq!(found.map(|found| found.is_some()).map_err(|_| ()), expected);
     }
 }
 

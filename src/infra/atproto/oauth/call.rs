@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{
     OAuth,
+    login::Form,
     proof::{Way, challenge},
     server,
     session::{Held, Session},
@@ -126,7 +127,9 @@ impl OAuth {
             let Some(endpoint) = server.revoke.clone() else { return Ok(()) };
             let token = session.refresh.clone().unwrap_or_else(|| session.access.clone());
             let fields = [("token", token)];
-            self.post(&mut session.proofs, &server, &endpoint, session.key.as_deref(), &fields).await.map(drop)
+            let key = session.key.as_deref();
+            let form = Form { issuer: &server.issuer, endpoint: &endpoint, key, fields: &fields };
+            self.post(&mut session.proofs, &form).await.map(drop)
         };
         if let Err(error) = outcome.await {
             debug!(did = session.did, error = error.chain(), "a session was not revoked at its server");

@@ -175,6 +175,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::infra::clock::Clock;
 
     fn settings(url: Option<&str>, keys: Option<String>) -> ClientSettings {
         let public_url = url.map(|url| url.parse().unwrap());
@@ -193,9 +194,11 @@ mod tests {
         let secret: Value = serde_json::from_str(&keys).unwrap();
         let published = client.public_keys().unwrap().to_string() + &metadata.to_string();
         assert!(!published.contains(secret["keys"][0]["d"].as_str().unwrap()));
-        assert!(client.authenticate(Some("unknown"), "https://pds.example.org", Utc::now()).is_err());
+        assert!(client.authenticate(Some("unknown"), "https://pds.example.org", Clock::system().now()).is_err());
         let forms = [(), ()].map(|()| {
-            client.authenticate(client.newest_key().as_deref(), "https://pds.example.org", Utc::now()).unwrap()
+            client
+                .authenticate(client.newest_key().as_deref(), "https://pds.example.org", Clock::system().now())
+                .unwrap()
         });
         assert_ne!(forms[0][2], forms[1][2], "no assertion is used twice");
     }

@@ -109,6 +109,16 @@ pub struct Completed {
     pub note: String,
 }
 
+/// What is posted to an endpoint of an authorization server.
+pub(super) struct Form<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) endpoint: &'a Url,
+    /// Id of the key that the session belongs to.
+    pub(super) key: Option<&'a str>,
+    /// Without those by which the server knows the client.
+    pub(super) fields: &'a [(&'static str, String)],
+}
+
 /// A login under way; sealed.
 #[derive(Serialize, Deserialize)]
 struct Pending {
@@ -130,7 +140,7 @@ impl OAuth {
     ///
     /// Errors: `LOGIN_ADDRESS` where a public client cannot get people back; `Upstream` and `RateLimited` when a server is
     /// away, refuses, or cannot do what the protocol requires; `Unavailable` when nothing can be kept.
-    pub async fn begin(&self, wanted: &Wanted<'_>) -> Result<Begun> {
+    pub async fn start(&self, wanted: &Wanted<'_>) -> Result<Begun> {
         let callback = self.client().callback(wanted.origin)?;
         let (issuer, account) = match &wanted.target {
             Target::Account { did, pds } => {
@@ -187,8 +197,9 @@ impl OAuth {
                 ("code_challenge_method", "S256".to_owned()),
             ];
             fields.extend(wanted.hint.map(|hint| ("login_hint", hint.to_owned())));
-            let (server, key) = (pending.server.clone(), pending.key.clone());
-            let answer = self.post(&mut pending.proofs, &server, &server.par, key.as_deref(), &fields).await?;
+            let Pending { server, key, proofs, .. } = &mut *pending;
+            let form = Form { issuer: &server.issuer, endpoint: &server.par, key: key.as_deref(), fields: &fields };
+            let answer = self.post(proofs, &form).await?;
             if Refusal::of(&answer).is_some_and(|refusal| refusal.error == "invalid_scope")
                 && let Some(next) = left.next()
             {
@@ -207,7 +218,7 @@ impl OAuth {
     ///
     /// Errors: `LOGIN_UNKNOWN` for a login that was never begun here, is over, or has taken too long; `LOGIN_BROWSER` for
     /// one of another browser; `LOGIN_ISSUER` for an answer of another server; `LOGIN_DECLINED` when the person did not
-    /// want to; `LOGIN_ACCOUNT` when somebody else came back; else as [`begin`](Self::begin). After any of them the
+    /// want to; `LOGIN_ACCOUNT` when somebody else came back; else as [`start`](Self::start). After any of them the
     /// login is over.
     pub async fn complete(&self, answered: &Answered<'_>) -> Result<Completed> {
         let mut pending = self.take(answered.state).await?;
@@ -272,8 +283,9 @@ impl OAuth {
             ("code_verifier", pending.verifier.clone()),
         ];
         let asked_at = self.parts().clock.now();
-        let (server, key) = (pending.server.clone(), pending.key.clone());
-        let answer = self.post(&mut pending.proofs, &server, &server.token, key.as_deref(), &fields).await?;
+        let Pending { server, key, proofs, .. } = pending;
+        let form = Form { issuer: &server.issuer, endpoint: &server.token, key: key.as_deref(), fields: &fields };
+        let answer = self.post(proofs, &form).await?;
         let body = Refusal::unless(&answer, SERVICE, &[200])?;
         Tokens::read(&body, asked_at).map_err(upstream)
     }
@@ -295,20 +307,13 @@ impl OAuth {
     }
 
     /// Posts a form to an endpoint of an authorization server, as the client that a session belongs to.
-    pub(super) async fn post(
-        &self,
-        proofs: &mut Proofs,
-        server: &Server,
-        endpoint: &Url,
-        key: Option<&str>,
-        fields: &[(&'static str, String)],
-    ) -> Result<Answer> {
+    pub(super) async fn post(&self, proofs: &mut Proofs, form: &Form<'_>) -> Result<Answer> {
         let make = || {
-            let client = self.client().authenticate(key, &server.issuer, self.parts().clock.now())?;
+            let client = self.client().authenticate(form.key, form.issuer, self.parts().clock.now())?;
             let body = form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(fields.iter().chain(&client).map(|(name, value)| (*name, value.as_str())))
+                .extend_pairs(form.fields.iter().chain(&client).map(|(name, value)| (*name, value.as_str())))
                 .finish();
-            let request = Request::post(endpoint.clone(), "application/x-www-form-urlencoded", body);
+            let request = Request::post(form.endpoint.clone(), "application/x-www-form-urlencoded", body);
             Ok(Request { max_body_bytes: Some(MAX_BODY), ..request })
         };
         proofs.send(self.way(), None, make).await

@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use super::{
     OAuth,
+    login::Form,
     refused::Refusal,
     server::{self, SERVICE, upstream},
     session::{Held, Kept, Session},
@@ -73,7 +74,9 @@ impl OAuth {
         let fields = [("grant_type", "refresh_token".to_owned()), ("refresh_token", refresh)];
         let mut proofs = session.proofs.clone();
         let asked_at = self.parts().clock.now();
-        let answer = self.post(&mut proofs, &server, &server.token, session.key.as_deref(), &fields).await?;
+        let key = session.key.as_deref();
+        let form = Form { issuer: &server.issuer, endpoint: &server.token, key, fields: &fields };
+        let answer = self.post(&mut proofs, &form).await?;
         if Refusal::of(&answer).is_some_and(|refusal| refusal.error == "invalid_grant") {
             info!(did, "a session has ended at its server");
             self.end(did, &session.access).await?;

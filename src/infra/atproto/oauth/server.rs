@@ -65,6 +65,7 @@ pub(super) mod text_or_none {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
     use url::Url;
 
+    #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
     pub(in super::super) fn serialize<S: Serializer>(url: &Option<Url>, serializer: S) -> Result<S::Ok, S::Error> {
         url.as_ref().map(Url::as_str).serialize(serializer)
     }

@@ -118,10 +118,15 @@ impl OAuth {
     pub(super) async fn load(&self, did: &str) -> Result<Option<Held>> {
         let unsaved = self.unsaved().get(did).cloned();
         if let Some(unsaved) = unsaved {
-            return match self.save(&unsaved.session, &unsaved.after).await? {
-                Kept::Yes(held) => Ok(Some(held)),
-                Kept::Overtaken(held) => Ok(held),
-            };
+            let kept = self.replace(&unsaved.session, &unsaved.after).await?;
+            self.unsaved().remove(did);
+            return Ok(match kept {
+                Kept::Yes(held) => Some(held),
+                Kept::Overtaken(held) => {
+                    self.revoke_behind(unsaved.session);
+                    held
+                }
+            });
         }
         self.read(did).await
     }
@@ -161,21 +166,20 @@ impl OAuth {
                     self.unsaved().remove(&session.did);
                     return Ok(kept);
                 }
-                Err(error) => match pauses.next() {
-                    Some(pause) => {
+                Err(error) => {
+                    if let Some(pause) = pauses.next() {
                         debug!(did = session.did, error = error.chain(), "a renewed session was not kept yet");
                         tokio::time::sleep(*pause).await;
+                        continue;
                     }
-                    None => {
-                        warn!(did = session.did, error = error.chain(), "a renewed session could not be kept");
-                        let mut unsaved = self.unsaved();
-                        if unsaved.len() < MOST_UNSAVED {
-                            let held = Unsaved { session: session.clone(), after: after.to_owned() };
-                            unsaved.insert(session.did.clone(), held);
-                        }
-                        return Err(error);
+                    warn!(did = session.did, error = error.chain(), "a renewed session could not be kept");
+                    let mut unsaved = self.unsaved();
+                    if unsaved.len() < MOST_UNSAVED {
+                        let held = Unsaved { session: session.clone(), after: after.to_owned() };
+                        unsaved.insert(session.did.clone(), held);
                     }
-                },
+                    return Err(error);
+                }
             }
         }
     }

@@ -1,0 +1,41 @@
+//! What readers of events are told when it is about an account.
+
+use chrono::{DateTime, Utc};
+use entities::{event, sets::ChangeOperation};
+use sea_orm::ConnectionTrait;
+
+use crate::{
+    domain::{
+        change::{self, Entry},
+        event::write::{by_organizer, is_listed},
+        tenant::Tenant,
+    },
+    error::Result,
+};
+
+/// Tells of the listed events of these accounts that their organiser is another now, or is called so. To be called under the
+/// lock of who writes projections. How many were told.
+pub(super) async fn organizer(
+    tx: &impl ConnectionTrait,
+    tenant: Tenant,
+    users: Vec<i64>,
+    now: DateTime<Utc>,
+) -> Result<usize> {
+    updated(tx, &by_organizer(tx, tenant, users).await?, &["organizer"], now).await
+}
+
+/// Tells of those of these events that are listed that the fields have changed.
+pub(super) async fn updated(
+    tx: &impl ConnectionTrait,
+    events: &[event::Model],
+    fields: &[&'static str],
+    now: DateTime<Utc>,
+) -> Result<usize> {
+    let entries: Vec<Entry<'_>> = events
+        .iter()
+        .filter(|event| is_listed(event))
+        .map(|event| Entry { event, operation: ChangeOperation::Updated, fields: fields.to_vec(), occurred_at: now })
+        .collect();
+    change::append(tx, &entries, now).await?;
+    Ok(entries.len())
+}

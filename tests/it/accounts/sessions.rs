@@ -1,0 +1,131 @@
+//! Sessions: what opens, for how long, and what is kept.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use entities::session;
+use gateway::{
+    app::App,
+    domain::{
+        account::sign_in,
+        session::{self as sessions, Kind},
+    },
+    error::Code,
+    infra::clock::Clock,
+};
+use sea_orm::{EntityTrait, PaginatorTrait};
+
+use super::signed_in;
+use crate::support::{app::TestApp, database::on_each_database};
+
+/// The same program at a time that the test sets.
+fn steered(mut app: App) -> (App, impl Fn(TimeDelta)) {
+    let start = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).unwrap();
+    let passed = Arc::new(AtomicI64::new(0));
+    let seen = Arc::clone(&passed);
+    app.clock = Clock::steered(move || start + TimeDelta::seconds(seen.load(Ordering::SeqCst)));
+    let pass = move |time: TimeDelta| {
+        passed.fetch_add(time.num_seconds(), Ordering::SeqCst);
+    };
+    (app, pass)
+}
+
+#[tokio::test]
+async fn a_session_opens_until_it_is_ended() {
+    on_each_database(async |test| {
+        let app = TestApp::open(test).await.app;
+        let user = sign_in(&app, &signed_in(1)).await.unwrap();
+        let stranger = sign_in(&app, &signed_in(2)).await.unwrap();
+        let one = sessions::open(&app, user.id, Kind::Cookie, Some("a browser\n\u{7}")).await.unwrap();
+        let two = sessions::open(&app, user.id, Kind::Bearer, None).await.unwrap();
+        let theirs = sessions::open(&app, stranger.id, Kind::Bearer, None).await.unwrap();
+        let found = sessions::find(&app, &one.token).await.unwrap().unwrap();
+        assert_eq!((found.user.id, found.tenant()), (user.id, app.tenant));
+        assert_eq!(found.session.user_agent.as_deref(), Some("a browser"));
+        // 256 random bits, of which the table holds nothing.
+        assert_eq!(one.token.rsplit('_').next().unwrap().len(), 52);
+        let kept = format!("{:?}", session::Entity::find().all(test.db.read()).await.unwrap());
+        assert!(!kept.contains(one.token.rsplit('_').next().unwrap()));
+
+        let (prefix, secret) = (&found.session.prefix, two.token.rsplit('_').next().unwrap());
+        let crossed = format!("{prefix}_{secret}");
+        for wrong in [crossed.as_str(), prefix, "", "oms_", &one.token.to_uppercase(), &format!("{}a", one.token)] {
+            assert_eq!(sessions::find(&app, wrong).await.unwrap(), None, "{wrong}");
+        }
+
+        let listed = sessions::list(&app, user.id).await.unwrap();
+        assert_eq!(listed.len(), 2);
+        let id = found.session.id;
+        let refused = sessions::revoke(&app, stranger.id, id).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound, "another's session");
+        let revoked = sessions::revoke(&app, user.id, id).await.unwrap();
+        assert_eq!(sessions::find(&app, &one.token).await.unwrap(), None);
+        assert_eq!(sessions::revoke(&app, user.id, id).await.unwrap(), revoked, "once more changes nothing");
+        assert!(sessions::find(&app, &two.token).await.unwrap().is_some());
+        assert_eq!(sessions::revoke_all(&app, user.id).await.unwrap(), 1);
+        assert_eq!(sessions::find(&app, &two.token).await.unwrap(), None);
+        assert!(sessions::list(&app, user.id).await.unwrap().is_empty());
+        assert!(sessions::find(&app, &theirs.token).await.unwrap().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn use_puts_the_end_off_but_not_for_ever() {
+    on_each_database(async |test| {
+        let (app, pass) = steered(TestApp::open(test).await.app);
+        let begun = app.clock.now();
+        let user = sign_in(&app, &signed_in(1)).await.unwrap();
+        let (idle, longest) = (TimeDelta::days(14), TimeDelta::days(90));
+        let used = sessions::open(&app, user.id, Kind::Cookie, None).await.unwrap();
+        let unused = sessions::open(&app, user.id, Kind::Cookie, None).await.unwrap();
+        assert_eq!(used.expires_at, begun + idle);
+
+        // A use is noted once a minute, and no sooner.
+        let noted = async || {
+            let rows = session::Entity::find().all(test.db.read()).await.unwrap();
+            rows.iter().map(|row| row.last_used_at).max().unwrap()
+        };
+        for (after, is_noted) in [(30, false), (40, true), (10, false)] {
+            pass(TimeDelta::seconds(after));
+            let before = noted().await;
+            assert!(sessions::find(&app, &used.token).await.unwrap().is_some());
+            assert_eq!(noted().await > before, is_noted, "after {after} s");
+        }
+        let mut days = 0;
+        while sessions::find(&app, &used.token).await.unwrap().is_some() {
+            pass(TimeDelta::days(10));
+            days += 10;
+            if days == 20 {
+                assert_eq!(sessions::find(&app, &unused.token).await.unwrap(), None);
+            }
+        }
+        assert_eq!(days, longest.num_days());
+        assert!(sessions::list(&app, user.id).await.unwrap().is_empty());
+        // What has ended is not kept for ever.
+        pass(TimeDelta::days(31));
+        assert_eq!(sessions::clear(&app).await.unwrap(), 2);
+        assert_eq!(session::Entity::find().count(test.db.read()).await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_members_have_sessions_and_not_without_number() {
+    on_each_database(async |test| {
+        let app = TestApp::open(test).await.app;
+        let refused = sessions::open(&app, 4711, Kind::Cookie, None).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        let user = sign_in(&app, &signed_in(1)).await.unwrap();
+        let first = sessions::open(&app, user.id, Kind::Bearer, None).await.unwrap();
+        for _ in 0..100 {
+            sessions::open(&app, user.id, Kind::Bearer, None).await.unwrap();
+        }
+        assert_eq!(sessions::list(&app, user.id).await.unwrap().len(), 100);
+        assert_eq!(sessions::find(&app, &first.token).await.unwrap(), None);
+    })
+    .await;
+}
