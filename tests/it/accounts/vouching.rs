@@ -141,7 +141,8 @@ async fn a_member_is_vouched_for_once_and_by_their_own_key() {
             assert_eq!((shown.role, shown.session), (Role::Member, None));
             assert_eq!(show(&app, &good).await, Err(Code::Unauthenticated), "shown again");
 
-            let changes: [(&str, &dyn Fn(&mut Value)); 16] = [
+            type Change<'a> = &'a dyn Fn(&mut Value);
+            let changes: [(&str, Change<'_>); 16] = [
                 ("aud", &|claims| claims["aud"] = json!("did:web:gateway.example")),
                 ("aud", &|claims| claims["aud"] = json!("did:web:other.example")),
                 ("aud", &|claims| claims["aud"] = json!([AUDIENCE])),

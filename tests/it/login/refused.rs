@@ -54,7 +54,8 @@ async fn a_login_belongs_to_one_browser_one_account_and_one_moment() {
     assert!(none(&ann.did).await);
 
     // Another issuer, none, or two; no code; nothing at all.
-    let mangled: [(fn(String) -> String, &str); 6] = [
+    type Mangle = fn(String) -> String;
+    let mangled: [(Mangle, &str); 6] = [
         (|back| back.replace("iss=", "iss=https%3A%2F%2Fevil.example&was="), "LOGIN_ISSUER"),
         (|back| back.replace("iss=", "was="), "LOGIN_ISSUER"),
         (|back| back + "&iss=https%3A%2F%2Fevil.example", "LOGIN_ISSUER"),

@@ -256,8 +256,8 @@ async fn a_session_that_is_kept_tells_nothing_and_opens_for_its_account_only() {
     sign_in(&app, &liar, &liar.did).await.unwrap();
     let key = |did: &str| Key::new(Kind::Bluesky, did);
     let kept = app.kv.get(&key(&liar.did)).await.unwrap().unwrap();
-    let text = String::from_utf8_lossy(&kept);
-    assert!(["access-", "refresh-", &liar.did, &liar.origin].iter().all(|word| !text.contains(word)));
+    let shown = String::from_utf8_lossy(&kept);
+    assert!(["access-", "refresh-", &liar.did, &liar.origin].iter().all(|word| !shown.contains(word)));
     let other = new_did();
     app.kv.set(&key(&other), &kept, Duration::from_mins(1)).await.unwrap();
     assert_eq!(app.oauth.scopes(&Did::parse(&other).unwrap()).await.unwrap(), None);

@@ -29,7 +29,8 @@ const RETRY: &str = "mutation($f: IngestFailureFilter!) {
     retryIngestFailures(input: { select: { filter: $f }, dryRun: true }) { matchedCount results { outcome } } }";
 const KEYS: &str = "query { admin { serviceKeys { totalCount nodes { id } } } }";
 
-/// The text in a payload is left out: who looks for that has everything read, and pays for it.
+/// The text in a payload is left out: who looks for that has everything read, and pays for it. So does who counts the kinds of
+/// all that waits, which is most of the table here.
 pub(super) fn asked() -> Vec<Asked> {
     let did = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
     let filters = [
@@ -52,6 +53,10 @@ pub(super) fn asked() -> Vec<Asked> {
         for (name, document) in
             [("failures", LIST), ("count failures", COUNT), ("kinds of failures", KINDS), ("retry", RETRY)]
         {
+            let is_of_most = [json!({}), json!({ "state": ["PARKED", "RESOLVED", "DISCARDED"] })].contains(&filter);
+            if document == KINDS && is_of_most {
+                continue;
+            }
             let variables: Value = json!({ "f": filter });
             asked.push((name.to_owned(), document.to_owned(), variables));
         }
