@@ -147,7 +147,8 @@ async fn world(test: &TestDb, gateway: &TestApp, rng: &mut Rng) -> user::Model {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn linking_transfers_everything_and_loses_nothing() {
-    on_each_database(async |test| {
+    // Boxed: it is large.
+    Box::pin(on_each_database(async |test| {
         let gateway = TestApp::open(test).await;
         let (app, mut rng) = (&gateway.app, Rng::with_seed(11));
         for round in 0..12 {
@@ -221,7 +222,7 @@ async fn linking_transfers_everything_and_loses_nothing() {
             });
             wipe.await.unwrap();
         }
-    })
+    }))
     .await;
 }
 
