@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use entities::session;
 use gateway::{
     app::App,
@@ -23,7 +23,7 @@ use crate::support::{app::TestApp, database::on_each_database};
 
 /// The same program at a time that the test sets.
 fn steered(mut app: App) -> (App, impl Fn(TimeDelta)) {
-    let start = DateTime::from_timestamp_micros(Clock::system().now().timestamp_micros()).unwrap();
+    let start = app.clock.now();
     let passed = Arc::new(AtomicI64::new(0));
     let seen = Arc::clone(&passed);
     app.clock = Clock::steered(move || start + TimeDelta::seconds(seen.load(Ordering::SeqCst)));
@@ -80,9 +80,9 @@ async fn use_puts_the_end_off_but_not_for_ever() {
         let begun = app.clock.now();
         let user = sign_in(&app, &signed_in(1)).await.unwrap();
         let (idle, longest) = (TimeDelta::days(14), TimeDelta::days(90));
-        let first = sessions::open(&app, user.id, Kind::Cookie, None).await.unwrap();
+        let in_use = sessions::open(&app, user.id, Kind::Cookie, None).await.unwrap();
         let unused = sessions::open(&app, user.id, Kind::Cookie, None).await.unwrap();
-        assert_eq!(first.expires_at, begun + idle);
+        assert_eq!(in_use.expires_at, begun + idle);
 
         // A use is noted once a minute, and no sooner.
         let noted = async || {
@@ -92,11 +92,11 @@ async fn use_puts_the_end_off_but_not_for_ever() {
         for (after, is_noted) in [(30, false), (40, true), (10, false)] {
             pass(TimeDelta::seconds(after));
             let before = noted().await;
-            assert!(sessions::find(&app, &first.token).await.unwrap().is_some());
+            assert!(sessions::find(&app, &in_use.token).await.unwrap().is_some());
             assert_eq!(noted().await > before, is_noted, "after {after} s");
         }
         let mut days = 0;
-        while sessions::find(&app, &first.token).await.unwrap().is_some() {
+        while sessions::find(&app, &in_use.token).await.unwrap().is_some() {
             pass(TimeDelta::days(10));
             days += 10;
             if days == 20 {

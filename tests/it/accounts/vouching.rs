@@ -23,6 +23,9 @@ use crate::support::{
 
 const AUDIENCE: &str = "did:web:gateway.example#openmeet";
 
+/// Makes a token say something else.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 /// Keys of either curve; the numbers are no secrets.
 enum Signer {
     P256(p256::ecdsa::SigningKey),
@@ -141,7 +144,6 @@ async fn a_member_is_vouched_for_once_and_by_their_own_key() {
             assert_eq!((shown.role, shown.session), (Role::Member, None));
             assert_eq!(show(&app, &good).await, Err(Code::Unauthenticated), "shown again");
 
-            type Change<'a> = &'a dyn Fn(&mut Value);
             let changes: [(&str, Change<'_>); 16] = [
                 ("aud", &|claims| claims["aud"] = json!("did:web:gateway.example")),
                 ("aud", &|claims| claims["aud"] = json!("did:web:other.example")),

@@ -128,7 +128,7 @@ async fn whatever_a_server_says_of_itself_nobody_signs_in_by_it() {
     let app = gateway(&test, &plc).await;
     let mut lies: Vec<(&'static str, Lie)> = Vec::new();
     for name in ["resource", "authorization_servers"] {
-        lies.extend([None].into_iter().chain(wrong().map(Some)).map(|v| (RESOURCE, Lie::Field(name, v))));
+        lies.extend([None].into_iter().chain(wrong().into_iter().map(Some)).map(|v| (RESOURCE, Lie::Field(name, v))));
     }
     let names: Vec<String> = metadata("").as_object().unwrap().keys().cloned().collect();
     for name in names {
@@ -137,18 +137,18 @@ async fn whatever_a_server_says_of_itself_nobody_signs_in_by_it() {
             "revocation_endpoint" => value.is_null(),
             _ => metadata("")[name] == json!(true) && *value == json!(true),
         };
-        lies.extend(wrong().filter(|v| !is_good(v)).map(|v| (SERVER, Lie::Field(name, Some(v)))));
+        lies.extend(wrong().into_iter().filter(|v| !is_good(v)).map(|v| (SERVER, Lie::Field(name, Some(v)))));
         if name != "revocation_endpoint" {
             lies.push((SERVER, Lie::Field(name, None)));
         }
     }
-    let wrong_uris = wrong().filter(|value| !is_plain(value, 2_048));
+    let wrong_uris = wrong().into_iter().filter(|value| !is_plain(value, 2_048));
     lies.extend([None].into_iter().chain(wrong_uris.map(Some)).map(|v| ("/par", Lie::Field("request_uri", v))));
     for name in ["access_token", "token_type", "sub", "scope"] {
-        let wrong = wrong().filter(|v| !(name == "access_token" && is_plain(v, 8_192)));
+        let wrong = wrong().into_iter().filter(|v| !(name == "access_token" && is_plain(v, 8_192)));
         lies.extend([None].into_iter().chain(wrong.map(Some)).map(|v| ("/token", Lie::Field(name, v))));
     }
-    let wrong_number = wrong().filter(|v| !v.is_null());
+    let wrong_number = wrong().into_iter().filter(|v| !v.is_null());
     lies.extend(wrong_number.map(|value| ("/token", Lie::Field("expires_in", Some(value)))));
     for value in [json!(7), json!([]), json!({}), json!(""), json!("a b"), json!("x".repeat(20_000))] {
         lies.push(("/token", Lie::Field("refresh_token", Some(value))));
@@ -241,7 +241,7 @@ async fn a_document_that_lies_leads_nowhere() {
     let (test, plc) = (sqlite().await, Plc::start().await);
     let app = gateway(&test, &plc).await;
     for name in ["id", "service"] {
-        for value in [None].into_iter().chain(wrong().map(Some)) {
+        for value in [None].into_iter().chain(wrong().into_iter().map(Some)) {
             let liar = Liar::start(&plc).await;
             let mut lying = document(&liar.did, &liar.origin);
             match &value {
