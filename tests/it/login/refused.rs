@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::stand::{Stand, settings};
 use crate::support::{database::sqlite, devnet::Devnet};
 
+/// What somebody does to an address on its way.
+type Mangle = fn(String) -> String;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_belongs_to_one_browser_one_account_and_one_moment() {
     let devnet = Devnet::start().await;
@@ -54,7 +57,6 @@ async fn a_login_belongs_to_one_browser_one_account_and_one_moment() {
     assert!(none(&ann.did).await);
 
     // Another issuer, none, or two; no code; nothing at all.
-    type Mangle = fn(String) -> String;
     let mangled: [(Mangle, &str); 6] = [
         (|back| back.replace("iss=", "iss=https%3A%2F%2Fevil.example&was="), "LOGIN_ISSUER"),
         (|back| back.replace("iss=", "was="), "LOGIN_ISSUER"),
