@@ -1,4 +1,4 @@
-//! Whom a DID belongs to, for those who cannot wait for the next round of [`lookup`](super::lookup).
+//! Whom a DID belongs to, for those who cannot wait for the next round of [`lookup`].
 //!
 //! What is known of an account is its row, for 24 hours (`identity.refresh_hours`), unless the network has said that
 //! something changed: then it is due, and asked for again. Of accounts that have no row nobody tells us changes, so that they

@@ -19,7 +19,7 @@ pub use self::{
 use crate::{
     app::App,
     domain::{
-        account,
+        account, profile,
         session::{self, NewSession},
     },
     error::{Error, Result},
@@ -114,6 +114,8 @@ pub async fn complete(app: &App, answered: &Answered<'_>, agent: Option<&str>) -
     let session = session::open(app, user.id, session::Kind::Cookie, agent).await?;
     let abilities = Abilities::of(&scope);
     info!(%did, missing = ?abilities.missing(), "somebody has signed in");
+    // Most people change their profile elsewhere, and look at it here when they come back.
+    profile::renew(app, &did);
     let way_back = WayBack::check(&note, &app.config.oauth.redirects)?;
     Ok(SignedIn { did, handle, abilities, session, way_back })
 }

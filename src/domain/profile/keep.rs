@@ -110,10 +110,10 @@ pub(super) async fn did_of(app: &App, handle: &Handle) -> Result<Option<Did>> {
     Ok(std::str::from_utf8(&did).ok().and_then(|did| Did::parse(did).ok()))
 }
 
-/// Fetches a profile anew, whatever is kept: for who has just logged in, or has changed it through us.
+/// Fetches a profile anew, whatever is kept.
 ///
 /// Errors: `Upstream` and `RateLimited` when everybody who could tell is away; what is kept stays.
-pub async fn refresh(app: &App, did: &Did) -> Result<()> {
+async fn refresh(app: &App, did: &Did) -> Result<()> {
     let fetched = fetch::fetch(app, did).boxed().await?;
     let before = app.kv.cached(&id(did), LONGEST, async { bytes(&fetched) }).await;
     let before = before.and_then(|before| read(&before)).ok().filter(|before| before.found.is_some());
@@ -130,8 +130,8 @@ pub async fn refresh(app: &App, did: &Did) -> Result<()> {
     Ok(())
 }
 
-/// The same behind the reader's back, and once at a time.
-pub(super) fn renew(app: &App, did: &Did) {
+/// Fetches a profile anew in the background, once at a time: for readers of one that is stale, and for who has just signed in.
+pub fn renew(app: &App, did: &Did) {
     let renewed = Arc::clone(&app.profiles.renewed);
     let is_first = renewed.lock().unwrap_or_else(PoisonError::into_inner).insert(did.to_string());
     if !is_first {

@@ -28,7 +28,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use self::keep::{Kept, kept};
-pub use self::keep::{Profiles, refresh};
+pub use self::keep::{Profiles, renew};
 use super::{
     account::{self, Account},
     actor::Actor,
@@ -179,7 +179,7 @@ fn show(
     let is_outdated = identity.is_some_and(|identity| identity.updated_at > kept.at);
     let is_stale = is_outdated || kept.until <= app.clock.now();
     if is_stale {
-        keep::renew(app, did);
+        renew(app, did);
     }
     let mut profile = kept.found?;
     // What the tables know was checked by ourselves, and is told at once when it changes.
