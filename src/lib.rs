@@ -2,6 +2,9 @@
 //!
 //! Four rings, one arrow: `roles → api → domain → infra → entities`. ARCHITECTURE.md is the map.
 
+// The futures of whole requests nest deeper than the compiler computes by default, most of all in release mode.
+#![recursion_limit = "256"]
+
 pub mod api;
 pub mod app;
 pub mod config;

@@ -210,7 +210,8 @@ async fn refusal(doors: &Router, caller: &Caller, root: &str, document: &str) ->
         .flatten()
         .map(|error| error["extensions"]["code"].as_str().unwrap_or_default().to_owned());
     let codes: Vec<String> = codes.collect();
-    let known = ["UNAUTHENTICATED", "FORBIDDEN", "NOT_FOUND", "BAD_USER_INPUT"];
+    // Whoever may see a profile is told that nobody can be asked for it.
+    let known = ["UNAUTHENTICATED", "FORBIDDEN", "NOT_FOUND", "BAD_USER_INPUT", "UPSTREAM_UNAVAILABLE"];
     assert!(codes.iter().all(|code| known.contains(&code.as_str())), "{}: {answer:#} to {document}", caller.name);
     codes.into_iter().find(|code| matches!(code.as_str(), "UNAUTHENTICATED" | "FORBIDDEN"))
 }

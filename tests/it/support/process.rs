@@ -31,7 +31,8 @@ impl Program {
             .with("GATEWAY_NETWORK__APPVIEW_URL", "")
             .with("GATEWAY_HTTP__LISTEN", "127.0.0.1:0");
         // Nobody may be asked: a port on which nothing listens.
-        program.with("GATEWAY_NETWORK__PLC_URL", "http://127.0.0.1:1").with("GATEWAY_NETWORK__ALLOW_PRIVATE", "true")
+        let program = program.with("GATEWAY_NETWORK__PLC_URL", "http://127.0.0.1:1");
+        program.with("GATEWAY_NETWORK__APPVIEW_URL", "").with("GATEWAY_NETWORK__ALLOW_PRIVATE", "true")
     }
 
     /// With a setting, given as a variable of the environment.
