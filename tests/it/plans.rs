@@ -43,8 +43,8 @@ const FILL: [&str; 7] = [
         CASE n % 10 WHEN 0 THEN 'unknown' ELSE 'verified' END,
         CASE n % 200 WHEN 0 THEN 'deactivated' ELSE 'active' END, now(), 0, now(), now()
     FROM generate_series(1, 30000) AS n",
-    r#"INSERT INTO "user" (tenant_id, did, is_shadow_account, provider, created_at, updated_at)
-    SELECT t.id, did, row_number() OVER () % 100 <> 0, 'bluesky',
+    r#"INSERT INTO "user" (tenant_id, did, is_shadow_account, role, provider, created_at, updated_at)
+    SELECT t.id, did, row_number() OVER () % 100 <> 0, CASE row_number() OVER () % 100 WHEN 0 THEN 'member' END, 'bluesky',
         now() - row_number() OVER (ORDER BY did) * interval '1 hour', now()
     FROM identity, tenant AS t"#,
     "INSERT INTO event (tenant_id, user_id, slug, name, starts_at, status, mode, visibility, locations, links, latitude,

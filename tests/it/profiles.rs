@@ -15,13 +15,15 @@ use chrono::TimeDelta;
 use entities::{
     identity,
     sets::{AccountStatus, HandleStatus},
-    user,
 };
 use gateway::{
     api::graphql::{RequestLoaders, Schema, schema},
     app::App,
     config,
-    domain::actor::Actor,
+    domain::{
+        account::{SignedIn, sign_in},
+        actor::Actor,
+    },
     infra::clock::Clock,
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
@@ -197,12 +199,13 @@ async fn everybody_is_shown_what_is_for_them() {
                 .col_expr(identity::Column::HandleStatus, Expr::value(HandleStatus::Verified.as_str()))
                 .col_expr(identity::Column::Handle, Expr::value("member.example.com"));
             rows.filter(identity::Column::Did.eq(two)).exec(&*tx).await?;
-            let rows = user::Entity::update_many().col_expr(user::Column::IsShadowAccount, Expr::value(false));
-            rows.filter(user::Column::Did.eq(two)).exec(&*tx).await?;
             Ok(())
         })
         .await
         .unwrap();
+    let pds = "https://pds.example.com".parse().unwrap();
+    let signed_in = SignedIn { did: member.clone(), handle: None, pds, scopes: Vec::new() };
+    sign_in(&world.app, &signed_in).await.unwrap();
 
     let profile = world.profile(json!({ "did": plain })).await;
     let expected = json!({
