@@ -187,6 +187,7 @@ const LOOKED_UP: &[&str] = &[
     "Admin.ingestFailureCounts",
     "IngestedRsvp.rsvp",
     "Viewer.claimableAccounts",
+    "Viewer.user",
 ];
 
 #[test]

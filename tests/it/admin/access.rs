@@ -36,7 +36,9 @@ use crate::support::{database::on_each_database, records::did};
 
 /// Arguments of the root fields that need some, and of others: what is named is missing, so that nothing is done; or it is
 /// the first event, so that there is something to read.
-const ARGUMENTS: [(&str, &str); 25] = [
+const ARGUMENTS: [(&str, &str); 27] = [
+    ("Query.blueskyProfile", r#"(actor: { did: "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" })"#),
+    ("Query.blueskyProfiles", r#"(actors: [{ did: "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" }])"#),
     ("Query.node", r#"(id: "ZXZlbnQ6MQ")"#),
     ("Query.nodes", r#"(ids: ["ZXZlbnQ6MQ"])"#),
     ("Query.event", r#"(by: { id: "ZXZlbnQ6MQ" })"#),
