@@ -17,7 +17,7 @@ use crate::{
     domain::{
         account::identity,
         ingest::{accepts, cursor, line, resync},
-        source::COLLECTIONS,
+        source::{COLLECTIONS, WATCHED},
     },
     error::Result,
     infra::{
@@ -63,7 +63,7 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
         known: HashSet::new(),
     };
     // When reading ends, the sender is dropped and the publisher ends after the last item.
-    let reading = follow(starts, Wanted::new(COLLECTIONS), settings, sender, shutdown.clone());
+    let reading = follow(starts, Wanted::new(COLLECTIONS).watching(WATCHED), settings, sender, shutdown.clone());
     let filling = backfill::run(&app, &queues, (&connected, &gap), &shutdown);
     let (read, (), ()) = tokio::join!(reading, publisher.run(receiver, &shutdown), filling);
     read

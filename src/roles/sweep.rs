@@ -13,7 +13,7 @@ use crate::{
         account::lookup,
         change,
         ingest::{cursor, failure},
-        session,
+        profile, session,
         tenant::Tenant,
     },
     error::Result,
@@ -105,7 +105,9 @@ async fn look_up(app: &App) -> Result<Duration> {
         // Everybody would only be put off.
         return Ok(rest.min(TERM));
     }
-    if lookup::refresh(app).await? > 0 {
+    let dids = lookup::refresh(app).await?;
+    if !dids.is_empty() {
+        profile::follow(app, &dids).await?;
         return Ok(Duration::ZERO);
     }
     Ok(lookup::next_due(app).await?.map_or(LOOK, |due| due.min(LOOK)))

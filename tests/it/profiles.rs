@@ -1,6 +1,7 @@
 //! Profiles of the network: who sees what of whom, what it costs, and what happens while hosts are away.
 
 mod away;
+mod followed;
 
 use std::{
     sync::{

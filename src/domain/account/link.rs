@@ -4,12 +4,13 @@ use chrono::{DateTime, Utc};
 use entities::{preferences::Bluesky, sets::AuditAction, user};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, DatabaseTransaction};
 
-use super::{claim::hold, tokens};
+use super::{claim::hold, member, tokens};
 use crate::{
     app::App,
     domain::{
         actor::Actor,
         audit::{self, Deed},
+        tenant::Tenant,
     },
     error::{Error, Result},
 };
@@ -63,6 +64,27 @@ pub async fn choose(app: &App, actor: &Actor, choice: Choice) -> Result<Bluesky>
 /// Errors: as [`choose`].
 pub async fn disconnect(app: &App, actor: &Actor) -> Result<Bluesky> {
     choose(app, actor, Choice { connected: Some(false), ..Choice::default() }).await
+}
+
+/// Notes the picture of an account in the link of every member who is linked to it.
+pub async fn note_picture(app: &App, did: &str, picture: Option<&str>) -> Result<()> {
+    let shows_another = |user: &user::Model| {
+        let link = user.preferences_bluesky.as_ref().filter(|link| link.did == did);
+        link.is_some_and(|link| link.avatar.as_deref() != picture)
+    };
+    for tenant in Tenant::all(app.db.read()).await? {
+        if !member::holder(app.db.read(), tenant, did).await?.is_some_and(|user| shows_another(&user)) {
+            continue;
+        }
+        let noted = app.db.transact(|tx| async move {
+            let Some(user) = member::hold(&*tx, tenant, did).await?.filter(shows_another) else { return Ok(()) };
+            let Some(mut link) = user.preferences_bluesky.clone() else { return Ok(()) };
+            link.avatar = picture.map(str::to_owned);
+            save(&tx, &user, &link, app.clock.now()).await
+        });
+        noted.await?;
+    }
+    Ok(())
 }
 
 async fn held(tx: &DatabaseTransaction, app: &App, user_id: i64) -> Result<(user::Model, Bluesky)> {

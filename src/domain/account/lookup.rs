@@ -41,10 +41,10 @@ const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
 /// Pause while a look-up is under way, so that two sweeps do not ask for the same account.
 const UNDER_WAY: TimeDelta = TimeDelta::minutes(2);
 
-/// Looks up the accounts that are due, the longest overdue first, and returns how many there were.
-pub async fn refresh(app: &App) -> Result<usize> {
+/// Looks up the accounts that are due, the longest overdue first, and returns which there were.
+pub async fn refresh(app: &App) -> Result<Vec<String>> {
     let due = take_due(app).await?;
-    let count = due.len();
+    let dids = due.iter().map(|held| held.did.clone()).collect();
     let look = |held: identity::Model| {
         let span = caused(info_span!("identity.resolve", trace_id = Empty, did = held.did), None);
         look_up(app, held).instrument(span)
@@ -53,7 +53,7 @@ pub async fn refresh(app: &App) -> Result<usize> {
     while let Some(outcome) = answers.next().await {
         outcome?;
     }
-    Ok(count)
+    Ok(dids)
 }
 
 /// When something will be due next; `None` while nothing is known.

@@ -7,7 +7,7 @@ use super::{
     parked::{Parked, Stage},
     s1_receive::Received,
 };
-use crate::domain::source::Source;
+use crate::domain::source::{Source, WATCHED};
 
 /// A message whose source is known.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) enum Subject<'a> {
     Record(Source, Commit<'a>),
     Claim(Source, Claim<'a>),
     Identity,
+    /// How an account describes itself.
+    Profile,
     Account(Account<'a>),
     /// A collection or kind that nobody here asked for.
     Nothing,
@@ -40,6 +42,7 @@ impl Identified<'_> {
             },
             Subject::Claim(..) => "claim",
             Subject::Identity => "identity",
+            Subject::Profile => "profile",
             Subject::Account(_) => "account",
             Subject::Nothing => "other",
         }
@@ -54,6 +57,7 @@ pub(super) fn identify(received: Received<'_>) -> Result<Identified<'_>, Parked>
             let commit = commit.ok_or_else(|| missing("commit"))?;
             match Source::of_collection(&commit.collection) {
                 Some(source @ Source::Bluesky(_)) => Subject::Record(source, commit),
+                None if WATCHED.contains(&&*commit.collection) => Subject::Profile,
                 // Only the network has repositories that commit.
                 Some(Source::Web(_)) | None => Subject::Nothing,
             }

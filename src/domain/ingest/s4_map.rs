@@ -28,6 +28,10 @@ pub(super) enum Mapped {
     Identity {
         did: String,
     },
+    /// The account describes itself anew: the same, where it is known.
+    Profile {
+        did: String,
+    },
     Nothing,
 }
 
@@ -105,6 +109,7 @@ pub(super) fn map(attributed: Attributed<'_>, now: DateTime<Utc>) -> Result<Mapp
     match subject {
         Subject::Nothing => Ok(Mapped::Nothing),
         Subject::Identity => Ok(Mapped::Identity { did: did.into_string() }),
+        Subject::Profile => Ok(Mapped::Profile { did: did.into_string() }),
         Subject::Account(account) => map_account(did, &account, seen, now),
         Subject::Record(source, commit) => map_record(did, source, &commit, seen.unwrap_or(now)),
         Subject::Claim(source, claim) => map_claim(source, did.into_string(), &claim, seen),

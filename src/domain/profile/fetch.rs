@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     app::App,
-    domain::account::resolve::{Age, resolve, resolve_handle},
+    domain::{
+        account::resolve::{Age, resolve, resolve_handle},
+        source::bluesky::PROFILE,
+    },
     error::{Error, Result},
     infra::atproto::{
         identity::{Handle as Checked, Resolved},
@@ -18,7 +21,6 @@ use crate::{
     },
 };
 
-const COLLECTION: &str = "app.bsky.actor.profile";
 const KEY: &str = "self";
 
 /// The profile of an account, as of now.
@@ -96,7 +98,7 @@ async fn at_pds(app: &App, did: &Did, resolved: &Resolved) -> Result<Told> {
     if !repo.status(did).await?.is_some_and(|status| status.active) {
         return Ok(Told::Gone);
     }
-    let (collection, key) = (Nsid::parse(COLLECTION)?, RecordKey::parse(KEY)?);
+    let (collection, key) = (Nsid::parse(PROFILE)?, RecordKey::parse(KEY)?);
     Ok(match repo.get_record(did, &collection, &key).await {
         Ok(Some(record)) => Told::Profile(read::of_record(did.as_str(), handle_of(resolved), &record.json)),
         Ok(None) => Told::Nothing,

@@ -1,7 +1,7 @@
 //! What is kept of profiles, for how long, and who fetches them anew.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,14 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use super::{Profile, fetch};
+use super::{Profile, Source, fetch};
 use crate::{
     app::App,
+    domain::{account, tenant::Tenant},
     error::{Error, Result},
     infra::atproto::{
         appview::AppView,
@@ -127,6 +128,32 @@ async fn refresh(app: &App, did: &Did) -> Result<()> {
         _ => (fetched, LONGEST),
     };
     app.kv.keep(&id(did), ttl, bytes(&kept)?).await;
+    match kept.found {
+        // Without the AppView nothing is known of pictures.
+        Some(Profile { source: Source::AppView, avatar_url, .. }) => {
+            account::note_picture(app, did.as_str(), avatar_url.as_deref()).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fetches the profiles of those of these accounts anew that members are linked to: something about them may have changed.
+/// A host that is away changes nothing; an error is one of our own system.
+pub async fn follow(app: &App, dids: &[String]) -> Result<()> {
+    let mut linked = BTreeSet::new();
+    for tenant in Tenant::all(app.db.read()).await? {
+        for (did, known) in account::by_dids(app.db.read(), tenant, dids.to_vec()).await? {
+            if known.account.is_some_and(|account| !account.user.is_shadow_account) {
+                linked.insert(did);
+            }
+        }
+    }
+    let fetched = linked.iter().filter_map(|did| Did::parse(did).ok()).map(|did| async move {
+        if let Err(error) = refresh(app, &did).await {
+            debug!(%did, error = error.chain(), "a profile could not be fetched anew");
+        }
+    });
+    join_all(fetched).await;
     Ok(())
 }
 

@@ -4,8 +4,9 @@
 //! there, the identity alone is the profile. [`Source`] says which it was: what a source cannot know is `None`.
 //!
 //! A profile is fresh for ten minutes. Then it is still shown, for a day, while it is fetched anew behind the reader's back,
-//! and so is one that is older than what is known of its identity. Profile records are not among the collections that are
-//! followed, so a change of them shows with age only. While the AppView is away, what it said before is better than what the
+//! and so is one that is older than what is known of its identity, which is looked at again when the streams tell of a new
+//! profile record. Those of members are fetched anew then and there, and at sign-in; their pictures are noted in the members'
+//! links. While the AppView is away, what it said before is better than what the
 //! PDS says now.
 //!
 //! Whatever the source, an account that is not active on the network, or that moderators of the AppView took down or hid, has no
@@ -28,7 +29,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use self::keep::{Kept, kept};
-pub use self::keep::{Profiles, renew};
+pub use self::keep::{Profiles, follow, renew};
 use super::{
     account::{self, Account},
     actor::Actor,

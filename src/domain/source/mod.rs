@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 
 /// Collections of the network that are ingested.
 pub const COLLECTIONS: [&str; 2] = [bluesky::EVENT, bluesky::RSVP];
+/// Collections whose changes say that a known account is to be looked at again; their records are not kept.
+pub const WATCHED: [&str; 1] = [bluesky::PROFILE];
 
 /// Characters of an event's title that are kept. No source has a limit, screens and indexes have.
 const NAME_LIMIT: usize = 300;

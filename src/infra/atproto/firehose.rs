@@ -207,6 +207,9 @@ struct Line<'a> {
 #[serde(rename_all = "lowercase")]
 enum Body<'a> {
     Commit(Change<'a>),
+    /// To a record that concerns the account.
+    #[serde(rename = "commit")]
+    Watched(Change<'a>),
     Identity(Identity<'a>),
     Account(Account<'a>),
     Resync(Resync<'a>),
@@ -215,7 +218,7 @@ enum Body<'a> {
 impl Body<'_> {
     const fn kind(&self) -> &'static str {
         match self {
-            Self::Commit(_) => "commit",
+            Self::Commit(_) | Self::Watched(_) => "commit",
             Self::Identity(_) => "identity",
             Self::Account(_) => "account",
             Self::Resync(_) => "resync",
@@ -353,7 +356,7 @@ fn commit(commit: &Commit<'_>, wanted: &Wanted, revs: &mut Revs) -> anyhow::Resu
     {
         return Ok(lines.reading("stale"));
     }
-    let ops: Vec<WantedOp<'_>> = commit.ops.kept.iter().filter_map(|op| pick(op, wanted)).collect();
+    let ops: Vec<WantedOp<'_>> = commit.ops.kept.iter().filter_map(|op| pick(op, |name| wanted.has(name))).collect();
     if let Some(rev) = rev
         && (last.is_some() || !ops.is_empty())
     {
@@ -365,6 +368,10 @@ fn commit(commit: &Commit<'_>, wanted: &Wanted, revs: &mut Revs) -> anyhow::Resu
         return Ok(lines.reading("commit"));
     }
     changes(commit, &ops, &mut lines)?;
+    for op in commit.ops.kept.iter().filter_map(|op| pick(op, |name| wanted.watches(name) && !wanted.has(name))) {
+        let WantedOp { action: operation, collection, rkey, .. } = op;
+        lines.push(Body::Watched(Change { rev: commit.rev, operation, collection, rkey, record: None, cid: None }))?;
+    }
     if let (Some(last), Some(since)) = (last, commit.since)
         && since.as_bytes() != last
     {
@@ -374,10 +381,10 @@ fn commit(commit: &Commit<'_>, wanted: &Wanted, revs: &mut Revs) -> anyhow::Resu
     Ok(lines.reading(kind))
 }
 
-fn pick<'a>(op: &Op<'a>, wanted: &Wanted) -> Option<WantedOp<'a>> {
+fn pick<'a>(op: &Op<'a>, is_wanted: impl Fn(&str) -> bool) -> Option<WantedOp<'a>> {
     let (collection, rkey) = op.path.split_once('/')?;
     let known = matches!(op.action, "create" | "update" | "delete");
-    (known && wanted.has(collection)).then_some(WantedOp { action: op.action, collection, rkey, cid: op.cid })
+    (known && is_wanted(collection)).then_some(WantedOp { action: op.action, collection, rkey, cid: op.cid })
 }
 
 fn changes(commit: &Commit<'_>, ops: &[WantedOp<'_>], lines: &mut Lines<'_>) -> anyhow::Result<()> {

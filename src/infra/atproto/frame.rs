@@ -6,16 +6,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     collections: Vec<String>,
+    /// Collections whose records say something of the account itself.
+    watched: Vec<String>,
 }
 
 impl Wanted {
     /// Keeps these collections, each an NSID or a prefix such as `app.example.*`; none at all means every collection.
     pub fn new(collections: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { collections: collections.into_iter().map(Into::into).collect() }
+        Self { collections: collections.into_iter().map(Into::into).collect(), watched: Vec::new() }
     }
 
-    pub(super) fn collections(&self) -> &[String] {
-        &self.collections
+    /// Keeps commits of these collections as well, as what concerns their account: that a record has changed is told, not
+    /// necessarily what it says.
+    #[must_use]
+    pub fn watching(mut self, collections: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.watched = collections.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// All that a server is to be asked for.
+    pub(super) fn collections(&self) -> Vec<&str> {
+        // Without a filter a server sends everything.
+        let watched = self.watched.iter().filter(|_| !self.collections.is_empty());
+        self.collections.iter().chain(watched).map(String::as_str).collect()
+    }
+
+    pub(super) fn watches(&self, collection: &str) -> bool {
+        self.watched.iter().any(|watched| watched == collection)
     }
 
     pub(super) fn has(&self, collection: &str) -> bool {

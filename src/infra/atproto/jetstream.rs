@@ -45,7 +45,7 @@ fn hello(wanted: &Wanted) -> anyhow::Result<String> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Payload<'a> {
-        wanted_collections: &'a [String],
+        wanted_collections: Vec<&'a str>,
         wanted_dids: [&'a str; 0],
         max_message_size_bytes: u32,
     }
@@ -77,12 +77,13 @@ pub(super) fn read(text: &str, wanted: &Wanted) -> anyhow::Result<Reading> {
     let collection = match &*kind {
         "commit" => {
             let Commit { collection } = commit.context("a commit message without a commit")?;
-            if !wanted.has(&collection) {
+            let (is_record, is_watched) = (wanted.has(&collection), wanted.watches(&collection));
+            if !is_record && !is_watched {
                 reading.kind = "unwanted";
                 return Ok(reading);
             }
             reading.kind = "commit";
-            Some(collection.into_owned())
+            is_record.then(|| collection.into_owned())
         }
         "identity" => {
             reading.kind = "identity";
@@ -161,6 +162,17 @@ mod tests {
             assert_eq!((reading.kind, reading.frames.len()), (kind, 1));
             assert_eq!(reading.frames[0].commit_collection, None);
         }
+    }
+
+    #[test]
+    fn watched_collections_are_asked_for_and_concern_the_account() {
+        let wanted = wanted().watching(["app.bsky.actor.profile"]);
+        let (url, _) = request(&url(), &wanted, None).unwrap();
+        assert!(url.as_str().ends_with("&wantedCollections=app.bsky.actor.profile"), "{url}");
+        let text = r#"{"did":"d","time_us":9,"kind":"commit","commit":{"collection":"app.bsky.actor.profile"}}"#;
+        let reading = read(text, &wanted).unwrap();
+        let [frame] = reading.frames.as_slice() else { unreachable!("one frame") };
+        assert_eq!((frame.commit_collection.as_deref(), reading.kind), (None, "commit"));
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Work {
                 Mapped::Identity { did } => {
                     authors.insert(did.clone());
                 }
-                Mapped::Nothing => {}
+                Mapped::Profile { .. } | Mapped::Nothing => {}
             }
         }
         let authors: Vec<String> = authors.into_iter().collect();
@@ -215,6 +215,10 @@ impl Work {
             Mapped::Identity { did } => {
                 self.ask.insert(did.clone());
                 Effect::Applied { is_new: false }
+            }
+            Mapped::Profile { did } => {
+                self.ask.insert(did.clone());
+                Effect::Unchanged
             }
             Mapped::Account(account) => {
                 // A new status may mean a new host; and even a word that comes too late may be right.

@@ -16,6 +16,8 @@ use super::{Draft, Kind, RSVP_BYTES, Reading, Refusal, lenient::Reader};
 pub const EVENT: &str = "community.lexicon.calendar.event";
 /// Collection of answers.
 pub const RSVP: &str = "community.lexicon.calendar.rsvp";
+/// Collection of the one record in which an account describes itself.
+pub const PROFILE: &str = "app.bsky.actor.profile";
 
 /// The collection of such records.
 pub fn collection(kind: Kind) -> &'static str {

@@ -126,6 +126,23 @@ fn a_commit_becomes_one_line_an_operation() {
 }
 
 #[test]
+fn a_watched_record_is_told_without_its_content_and_its_repository_is_not_remembered() {
+    let mut revs = Revs::default();
+    let wanted = wanted().watching(["app.bsky.actor.profile"]);
+    let record = ipld!({ "displayName": "A" });
+    let first = Draft::new(7, "3l3qo2vutsw2b").put("update", "app.bsky.actor.profile/self", &record);
+    let reading = read(&first.bytes(), &wanted, &mut revs).unwrap();
+    assert_eq!(
+        lines(&reading),
+        [json!({"did": DID, "time_us": TIME_US, "kind": "commit", "commit": {
+            "rev": "3l3qo2vutsw2b", "operation": "update", "collection": "app.bsky.actor.profile", "rkey": "self"}})]
+    );
+    assert_eq!((&reading.frames[0].commit_collection, reading.kind), (&None, "commit"));
+    let later = Draft::new(9, "3l3qo2vutsw2e").since("3l3qo2vutsw2c").delete("app.bsky.actor.profile/self");
+    assert_eq!(read(&later.bytes(), &wanted, &mut revs).unwrap().frames.len(), 1, "a gap is no loss there");
+}
+
+#[test]
 fn identity_account_and_sync_take_their_form() {
     let identity = read_one(&frame("#identity", &ipld!({ "seq": 5, "did": DID, "time": TIME, "handle": "a.test" })));
     assert_eq!(
