@@ -1,5 +1,6 @@
 //! The whole program: starts the roles, waits for a signal or a failure, and lets everything finish.
 
+mod gather;
 mod listen;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -18,6 +18,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
+use super::gather::Gather;
 use crate::{
     config::Http,
     error::{Error, Result},
@@ -66,7 +67,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, http: &Http, sh
         // Stays with the connection when it becomes a WebSocket.
         let mut socket = TimeoutStream::new(socket);
         socket.set_write_timeout(Some(http.write_timeout()));
-        let connection = server.serve_connection(TokioIo::new(Box::pin(socket)), service).with_upgrades();
+        let socket = Gather::new(Box::pin(socket));
+        let connection = server.serve_connection(TokioIo::new(socket), service).with_upgrades();
         let ending = shutdown.clone();
         connections.spawn(async move {
             let mut connection = pin!(connection);

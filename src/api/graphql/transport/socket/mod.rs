@@ -18,9 +18,9 @@ use super::{Endpoint, Place, RequestInfo, Transport, accept::Media, answer};
 use crate::api::graphql::guard::{Code, Refusal};
 
 /// Bytes that are read at once, and that every socket holds.
-const READ_BUFFER: usize = 1024;
-/// Bytes that wait for the end of a burst before they are written. A socket keeps as much once it had them.
-const WRITE_BUFFER: usize = 2048;
+const READ_BUFFER: usize = 512;
+/// Bytes that the library gathers: none, since it would keep the room for them. The connection does it.
+const WRITE_BUFFER: usize = 0;
 
 /// Opens a socket, or says why not: foreign origin (403), no subprotocol of ours (400), too many sockets (503).
 ///
