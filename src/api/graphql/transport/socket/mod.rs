@@ -8,7 +8,7 @@ mod session;
 use async_graphql::{Executor, http::WebSocketProtocols};
 use async_graphql_axum::GraphQLProtocol;
 use axum::{
-    extract::{FromRequestParts as _, WebSocketUpgrade},
+    extract::{FromRequestParts as _, OriginalUri, WebSocketUpgrade},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response as HttpResponse},
 };
@@ -46,6 +46,8 @@ pub(super) async fn upgrade<E: Executor>(endpoint: Endpoint<E>, mut parts: Parts
         return refused(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "too many open sockets");
     };
     let largest = endpoint.inner.guard.limits().max_body_bytes;
+    // It is a piece of the buffer that the request was read into, and would keep all 8 KB of it.
+    parts.extensions.remove::<OriginalUri>();
     let (headers, extensions) = (kept(&parts.headers), parts.extensions);
     let info = RequestInfo { transport: Transport::Socket, headers, extensions, init: None };
     upgrade

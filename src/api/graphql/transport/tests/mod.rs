@@ -22,6 +22,7 @@ use std::{
 };
 
 use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, Object, Schema, Subscription, TypeDirective};
+use axum::extract::OriginalUri;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -182,6 +183,8 @@ fn token(info: &RequestInfo) -> Option<&str> {
 
 impl Attach for Doorkeeper {
     fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>> {
+        let holds_its_request = info.transport == Transport::Socket && info.extensions.get::<OriginalUri>().is_some();
+        assert!(!holds_its_request, "a socket that keeps the buffer that its request was read into");
         let mut data = Data::default();
         data.insert(info.transport);
         let refused = || Refusal::new(Code::Unauthenticated, "a stolen token");
