@@ -1,5 +1,6 @@
 //! Signing in at real PDSes, through their own pages, by the HTTP requests that a browser makes: whole logins ([`whole`]),
-//! what is refused ([`refused`]), sessions that are renewed ([`renewal`]), and a server that lies ([`hostile`]).
+//! what is refused ([`refused`]), sessions that are renewed ([`renewal`]), and a server that lies ([`hostile`]). [`chromium`] does
+//! the first with a real browser.
 
 #![expect(
     clippy::expect_used,
@@ -10,6 +11,7 @@
 )]
 
 mod browser;
+mod chromium;
 mod hostile;
 mod liar;
 mod refused;
