@@ -32,8 +32,7 @@ pub(crate) async fn run() -> Result<()> {
     for (name, aim, is_at_once, size) in [
         ("40 of 25, one after the other", "≤ 40, 0", false, QUERY),
         ("40 of 25 at once", "≤ 40, 0", true, QUERY),
-        // They come in waves, the rest of each of which waits for nobody.
-        ("1000 of 1, 50 at once", "", true, 1),
+        ("1000 of 1, 50 at once", "≤ 40, 0", true, 1),
     ] {
         let (test, appview) = (database::sqlite().await, AppView::start().await);
         appview.knows_all();

@@ -3,6 +3,7 @@
 mod failures;
 mod health;
 mod keys;
+mod roles;
 mod tenants;
 
 use std::{
@@ -86,6 +87,9 @@ enum Command {
     /// Make and list tenants
     #[command(subcommand)]
     Tenants(tenants::Tenants),
+    /// Grant, revoke and list the right to administer a tenant
+    #[command(subcommand)]
+    Roles(roles::Roles),
 }
 
 #[derive(Debug, Default, Args)]
@@ -161,6 +165,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Tenants(command) => {
             let app = open(configured(&Serve::default())?).await?;
             let outcome = tenants::act(&app, command).await;
+            close(&app.db).await;
+            outcome?;
+        }
+        Command::Roles(command) => {
+            let app = open(configured(&Serve::default())?).await?;
+            let outcome = roles::act(&app, command).await;
             close(&app.db).await;
             outcome?;
         }

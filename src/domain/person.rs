@@ -86,17 +86,23 @@ async fn role_of(app: &App, user: &user::Model) -> Result<Role> {
         return Ok(Role::Operator);
     }
     for named in &access.administrators {
-        let (slug, named) = named.split_once('=').map_or((None, named.as_str()), |(slug, did)| (Some(slug), did));
-        if named != did {
-            continue;
-        }
-        let tenant = match slug {
-            Some(slug) => Tenant::by_slug(app.db.read(), slug).await?,
-            None => Some(app.network),
-        };
-        if tenant == Some(Tenant::of_user(user)) {
+        let (slug, named) = administrator(named);
+        if named == did && administered(app, slug).await? == Some(Tenant::of_user(user)) {
             return Ok(Role::Admin);
         }
     }
     Ok(granted)
+}
+
+/// An entry of `access.administrators`: the name of the tenant, where it says one, and the DID.
+pub(super) fn administrator(entry: &str) -> (Option<&str>, &str) {
+    entry.split_once('=').map_or((None, entry), |(slug, did)| (Some(slug), did))
+}
+
+/// The tenant that such an entry means.
+pub(super) async fn administered(app: &App, slug: Option<&str>) -> Result<Option<Tenant>> {
+    match slug {
+        Some(slug) => Tenant::by_slug(app.db.read(), slug).await,
+        None => Ok(Some(app.network)),
+    }
 }

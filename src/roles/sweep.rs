@@ -168,6 +168,7 @@ async fn measure(queues: &Queues) -> Result<Duration> {
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
 async fn measure_tables(app: &App) -> Result<Duration> {
     gauge!("gateway_parked_messages").set(failure::backlog(app).await? as f64);
+    gauge!("gateway_sessions").set(session::count_open(app).await? as f64);
     // Where no stream is followed, no cursor grows old.
     if !app.config.streams.endpoints.is_empty()
         && let Some(moved) = cursor::moved_at(app.db.read()).await?

@@ -64,7 +64,20 @@ const COUNTERS: &[(&str, &str, Labels)] = &[
         "What became of answers: waiting ones have come before their event",
         &[("outcome", &["created", "changed", "removed", "waiting"])],
     ),
+    (
+        "gateway_session_renewals_total",
+        "Sessions at PDSes that were renewed, by outcome: ended ones need a new sign-in",
+        &[("outcome", &["success", "ended", "upstream", "failure"])],
+    ),
     ("gateway_shadow_accounts_created_total", "Shadow accounts made for authors of records", &[]),
+    (
+        "gateway_sign_ins_total",
+        "Sign-ins that were begun, and that came back and were finished, by outcome",
+        &[
+            ("step", &["begun", "finished"]),
+            ("outcome", &["success", "refused", "declined", "rate_limited", "upstream", "failure"]),
+        ],
+    ),
     (
         "gateway_stream_frames_total",
         "Messages received from streams, by kind",
@@ -106,6 +119,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("gateway_queue_messages", "Messages in a queue that are not done"),
     ("gateway_queue_oldest_seconds", "Age of the oldest message in a queue that is not done"),
     ("gateway_ready", "Whether a server that is needed, or would be of use, can be reached: 1 or 0"),
+    ("gateway_sessions", "Sessions of people at the gateway that are open"),
     ("gateway_stream_cursor", "Position up to which a stream is safe in the queue"),
     ("gateway_stream_cursor_age_seconds", "Time since the position of any stream was last saved"),
     ("gateway_stream_lag_seconds", "Age of the newest message of a stream when it came"),

@@ -2,7 +2,6 @@
 //! program: an example that no longer works fails here before it misleads anybody.
 
 mod feed;
-mod node;
 mod running;
 mod scripts;
 
@@ -10,10 +9,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
 
-use self::{
-    node::Packages,
-    running::{NAMES, PLACE, Running, guest, organizer},
-};
+use self::running::{NAMES, PLACE, Running, guest, organizer};
+use crate::support::node::Packages;
 
 /// The project's root.
 fn root() -> &'static Path {

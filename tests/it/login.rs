@@ -1,5 +1,6 @@
 //! Signing in at real PDSes, through their own pages, by the HTTP requests that a browser makes: whole logins ([`whole`]),
-//! what is refused ([`refused`]), sessions that are renewed ([`renewal`]), and a server that lies ([`hostile`]).
+//! what is refused ([`refused`]), sessions that are renewed ([`renewal`]), and a server that lies ([`hostile`]). [`chromium`] does
+//! the first with a real browser, and [`leaving`] the page from which people sign out.
 
 #![expect(
     clippy::expect_used,
@@ -10,7 +11,9 @@
 )]
 
 mod browser;
+mod chromium;
 mod hostile;
+mod leaving;
 mod liar;
 mod refused;
 mod renewal;

@@ -2,6 +2,7 @@
 
 mod away;
 mod followed;
+mod shared;
 
 use std::{
     sync::{
@@ -58,10 +59,16 @@ struct World {
 impl World {
     /// With these settings of the section `network`.
     async fn open(test: &TestDb, network: &str) -> Self {
+        Self::open_with(test, network, "").await
+    }
+
+    /// With further sections, too.
+    async fn open_with(test: &TestDb, network: &str, more: &str) -> Self {
         let settings = format!(
             "database = {{ url = {:?}, max_connections = 6 }}
             network = {{ allow_private = true, {network} }}
-            streams = {{ endpoints = [] }}",
+            streams = {{ endpoints = [] }}
+            {more}",
             test.url
         );
         let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();

@@ -5,6 +5,7 @@
 
 mod browser;
 mod page;
+mod person;
 mod words;
 
 use axum::{
@@ -18,7 +19,10 @@ use axum::{
 use tracing::warn;
 use url::form_urlencoded;
 
-use self::browser::{Browser, Place};
+use self::{
+    browser::{Browser, Place},
+    person::Mine,
+};
 use super::{cookie, trace::traced};
 use crate::{
     app::App,
@@ -29,6 +33,7 @@ use crate::{
 
 const PATH: &str = "/login";
 const STYLE_PATH: &str = "/login/style.css";
+const ICON_PATH: &str = "/login/icon.svg";
 /// Longest form.
 const MAX_FORM: usize = 16 * 1024;
 
@@ -36,7 +41,9 @@ pub(super) fn router(app: App) -> Router {
     Router::new()
         .route(PATH, get(ask).post(begin))
         .route(CALLBACK_PATH, get(complete))
-        .route(STYLE_PATH, get(style))
+        .route(STYLE_PATH, get(async || file("text/css; charset=utf-8", include_str!("login/style.css"))))
+        .route(ICON_PATH, get(async || file("image/svg+xml", include_str!("graphiql/favicon.svg"))))
+        .merge(person::router())
         .route_layer(middleware::from_fn(traced))
         .with_state(app)
 }
@@ -71,7 +78,7 @@ async fn ask(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderM
     // A wrong place is told at once, not after the way through somebody's PDS.
     let problem = WayBack::check(way_back, &app.config.oauth.redirects).err();
     let way_back = if problem.is_some() { "" } else { way_back };
-    form(&app, &headers, &place, &Filled { typed, way_back, problem: problem.as_ref() })
+    form(&app, &headers, &place, &Filled { typed, way_back, problem: problem.as_ref() }).await
 }
 
 /// The form, sent.
@@ -79,7 +86,7 @@ async fn begin(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let place = Place::of(&app, &parts.headers);
     let Ok(body) = axum::body::to_bytes(body, MAX_FORM).await else {
-        return page::refused(StatusCode::PAYLOAD_TOO_LARGE, &words::TOO_LARGE);
+        return page::refused(&words::TOO_LARGE);
     };
     let sent = Parameters::of(&body);
     let (typed, way_back) = (sent.get("identifier").unwrap_or_default(), sent.get("return_to").unwrap_or_default());
@@ -89,7 +96,7 @@ async fn begin(State(app): State<App>, request: Request) -> Response {
     let Some(browser) = browser.filter(|_| is_ours) else {
         let why = "the form was sent by another page, or the browser keeps no cookies";
         let error = Error::invalid("form", "LOGIN_FORM", why);
-        return form(&app, &parts.headers, &place, &Filled { typed, way_back: "", problem: Some(&error) });
+        return form(&app, &parts.headers, &place, &Filled { typed, way_back: "", problem: Some(&error) }).await;
     };
     let begun = async {
         let way_back = &WayBack::check(way_back, &app.config.oauth.redirects)?;
@@ -100,7 +107,7 @@ async fn begin(State(app): State<App>, request: Request) -> Response {
         Ok(url) => {
             (page::guard(&app), [(header::LOCATION, location(url.as_str()))], StatusCode::SEE_OTHER).into_response()
         }
-        Err(error) => form(&app, &parts.headers, &place, &Filled { typed, way_back, problem: Some(&error) }),
+        Err(error) => form(&app, &parts.headers, &place, &Filled { typed, way_back, problem: Some(&error) }).await,
     }
 }
 
@@ -125,7 +132,9 @@ async fn complete(State(app): State<App>, RawQuery(query): RawQuery, headers: He
         Err(error) => {
             let said = words::of(&error);
             tell(&error);
-            (said.status, page::guard(&app), page::failed(&said)).into_response()
+            let still = person::signed_in(&app, &headers).await.ok().flatten().is_some();
+            let html = if still { page::unchanged(&said) } else { page::failed(&said) };
+            (said.status, page::guard(&app), html).into_response()
         }
     }
 }
@@ -136,23 +145,27 @@ fn welcome(app: &App, signed_in: &SignedIn) -> Response {
         Ok(cookie) => AppendHeaders([(header::SET_COOKIE, cookie)]),
         Err(error) => {
             tell(&error);
-            return page::refused(StatusCode::INTERNAL_SERVER_ERROR, &words::of(&error));
+            return page::refused(&words::of(&error));
         }
     };
     if signed_in.way_back.is_somewhere() && signed_in.abilities.missing().is_empty() {
         let to = [(header::LOCATION, location(signed_in.way_back.as_str()))];
         return (StatusCode::SEE_OTHER, page::guard(app), cookie, to).into_response();
     }
-    (page::guard(app), cookie, page::signed_in(signed_in)).into_response()
+    let who = signed_in.handle.as_ref().map_or_else(|| signed_in.did.to_string(), |handle| format!("@{handle}"));
+    let form = person::form_of(&signed_in.session.token);
+    let (abilities, way_back) = (Some(signed_in.abilities), &signed_in.way_back);
+    let html = page::signed_in(&Mine { who: &who, abilities, way_back, form: &form });
+    (page::guard(app), cookie, html).into_response()
 }
 
-async fn style() -> impl IntoResponse {
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    (headers, include_str!("login/style.css"))
+    (headers, text)
 }
 
 /// What a form holds already.
@@ -163,10 +176,10 @@ struct Filled<'a> {
 }
 
 /// The form with what was typed, and what was wrong with it. Sets the cookie where there is none.
-fn form(app: &App, headers: &HeaderMap, place: &Place, filled: &Filled<'_>) -> Response {
+async fn form(app: &App, headers: &HeaderMap, place: &Place, filled: &Filled<'_>) -> Response {
     let browser = match Browser::of(headers, place).map_or_else(Browser::new, Ok) {
         Ok(browser) => browser,
-        Err(error) => return page::refused(StatusCode::INTERNAL_SERVER_ERROR, &words::of(&error)),
+        Err(error) => return page::refused(&words::of(&error)),
     };
     let said = filled.problem.map(|error| {
         tell(error);
@@ -174,7 +187,9 @@ fn form(app: &App, headers: &HeaderMap, place: &Place, filled: &Filled<'_>) -> R
     });
     let status = said.as_ref().map_or(StatusCode::OK, |said| said.status);
     let cookie = AppendHeaders([(header::SET_COOKIE, browser.cookie(place))]);
-    let html = page::form(&browser.form(), filled.typed, filled.way_back, said.as_ref());
+    // Who cannot be looked up can sign in all the same.
+    let who = person::name_of_signed_in(app, headers).await.ok().flatten();
+    let html = page::form(&browser.form(), filled.typed, filled.way_back, said.as_ref(), who.as_deref());
     (status, page::guard(app), cookie, html).into_response()
 }
 

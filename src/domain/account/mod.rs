@@ -11,6 +11,7 @@ pub mod lookup;
 pub(crate) mod member;
 mod query;
 pub mod resolve;
+pub mod roles;
 pub mod shadow;
 mod tokens;
 mod told;
@@ -27,7 +28,10 @@ pub use self::{
     claim::{Claimed, claim, claim_for, link},
     link::{Choice, choose, disconnect, note_picture},
     member::{SignedIn, sign_in},
-    query::{Known, ShadowFilter, by_dids, by_ids, count_shadows, dids_by_handle, dids_of, find_shadow, shadows},
+    query::{
+        Known, ShadowFilter, administrators, by_dids, by_ids, count_shadows, dids_by_handle, dids_of, find_shadow,
+        shadows,
+    },
     unite::Transferred,
 };
 
@@ -52,8 +56,7 @@ pub struct Account {
 impl Account {
     /// The current handle, if it is verified.
     pub fn handle(&self) -> Option<&str> {
-        let identity = self.identity.as_ref().filter(|identity| identity.handle_status == HandleStatus::Verified)?;
-        identity.handle.as_deref()
+        self.identity.as_ref().and_then(verified_handle)
     }
 
     /// What to call the account: the handle, else the DID; the site that events come from.
@@ -66,4 +69,9 @@ impl Account {
         let is_active = |identity: &network::Model| identity.account_status == AccountStatus::Active;
         !self.user.is_shadow_account || self.identity.as_ref().is_none_or(is_active)
     }
+}
+
+/// The current handle of an account of the network, if it is verified.
+fn verified_handle(identity: &network::Model) -> Option<&str> {
+    identity.handle.as_deref().filter(|_| identity.handle_status == HandleStatus::Verified)
 }

@@ -4,12 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use entities::{
     event, identity,
-    sets::{AccountStatus, HandleStatus},
+    sets::{AccountStatus, HandleStatus, UserRole},
     user,
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, JoinType, QueryFilter, QuerySelect, QueryTrait,
-    RelationDef, Select, SelectTwo,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, RelationDef, Select, SelectTwo,
     sea_query::{BinOper, Expr, ExprTrait, Query, SelectStatement, UnionType},
 };
 
@@ -41,6 +41,13 @@ pub async fn by_ids(db: &impl ConnectionTrait, tenant: Tenant, ids: Vec<i64>) ->
     let condition = among(db.get_database_backend(), user::Column::Id, ids);
     let rows = with_identity(tenant.users().filter(condition)).all(db).await?;
     Ok(rows.into_iter().map(|(user, identity)| (user.id, Arc::new(Account { user, identity }))).collect())
+}
+
+/// Members to whom it was granted to administer the tenant, in the order in which they came.
+pub async fn administrators(db: &impl ConnectionTrait, tenant: Tenant) -> Result<Vec<Account>> {
+    let users = tenant.users().filter(user::Column::Role.eq(UserRole::Admin)).order_by_asc(user::Column::Id);
+    let rows = with_identity(users).all(db).await?;
+    Ok(rows.into_iter().map(|(user, identity)| Account { user, identity }).collect())
 }
 
 /// What the tables know of a DID.

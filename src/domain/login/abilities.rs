@@ -56,10 +56,19 @@ impl Abilities {
         }
     }
 
+    /// Those that were granted.
+    pub fn granted(self) -> Vec<Ability> {
+        self.filter(true)
+    }
+
     /// Those that were not granted.
     pub fn missing(self) -> Vec<Ability> {
+        self.filter(false)
+    }
+
+    fn filter(self, wanted: bool) -> Vec<Ability> {
         let granted = [self.can_write_events, self.can_write_rsvps, self.can_upload_images, self.has_email];
-        Ability::ALL.into_iter().zip(granted).filter(|(_, granted)| !granted).map(|(ability, _)| ability).collect()
+        Ability::ALL.into_iter().zip(granted).filter(|(_, is)| *is == wanted).map(|(ability, _)| ability).collect()
     }
 }
 
@@ -75,5 +84,6 @@ mod tests {
             assert!(scope.split(' ').all(|one| EVERY_SCOPE.split(' ').any(|known| known == one)), "{scope}");
         }
         assert_eq!(Abilities::of("atproto").missing(), Ability::ALL);
+        assert_eq!(Abilities::of("atproto account:email").granted(), [Ability::ReadEmail]);
     }
 }

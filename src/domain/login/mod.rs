@@ -4,6 +4,7 @@
 //! is neither ours nor configured; a right that was not granted is known to be missing.
 
 mod abilities;
+mod count;
 mod identifier;
 mod way_back;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tracing::info;
 use url::Url;
 
+use self::count::{Step, count};
 pub use self::{
     abilities::{Abilities, Ability},
     way_back::WayBack,
@@ -81,6 +83,12 @@ pub struct SignedIn {
 /// Errors: `RateLimited` when the same was asked too often, `LOGIN_IDENTIFIER` for what names nobody, `HANDLE_UNKNOWN`, `HANDLE_UNCONFIRMED`, `DID_UNKNOWN`, `PDS_UNKNOWN`; else
 /// as [`oauth::OAuth::start`].
 pub async fn begin(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
+    let begun = ask(app, wanted).await;
+    count(Step::Begun, begun.as_ref().err());
+    begun
+}
+
+async fn ask(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
     let typed = identifier::clean(wanted.typed);
     if typed.is_empty() || typed.len() > MAX_TYPED {
         return Err(Error::invalid("identifier", "LOGIN_IDENTIFIER", "it is no handle, no DID and no host"));
@@ -107,6 +115,12 @@ pub async fn begin(app: &App, wanted: &Wanted<'_>) -> Result<Url> {
 ///
 /// Errors: as [`oauth::OAuth::complete`].
 pub async fn complete(app: &App, answered: &Answered<'_>, agent: Option<&str>) -> Result<SignedIn> {
+    let completed = finish(app, answered, agent).await;
+    count(Step::Finished, completed.as_ref().err());
+    completed
+}
+
+async fn finish(app: &App, answered: &Answered<'_>, agent: Option<&str>) -> Result<SignedIn> {
     let Completed { did, handle, pds, scope, note } = app.oauth.complete(answered).await?;
     let scopes = scope.split_ascii_whitespace().map(str::to_owned).collect();
     let shown = account::SignedIn { did: did.to_string(), handle: handle.clone(), pds, scopes };
@@ -122,7 +136,12 @@ pub async fn complete(app: &App, answered: &Answered<'_>, agent: Option<&str>) -
 
 /// What an account allows us now; nothing without a session.
 pub async fn abilities(app: &App, did: &Did) -> Result<Abilities> {
-    Ok(app.oauth.scopes(did).await?.as_deref().map(Abilities::of).unwrap_or_default())
+    Ok(granted(app, did).await?.unwrap_or_default())
+}
+
+/// What an account allows us now; `None` where there is no session at its PDS.
+pub async fn granted(app: &App, did: &Did) -> Result<Option<Abilities>> {
+    Ok(app.oauth.scopes(did).await?.as_deref().map(Abilities::of))
 }
 
 /// Ends our session at an account's PDS. Whether there was one.

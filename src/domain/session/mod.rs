@@ -12,7 +12,7 @@ pub use entities::sets::SessionKind as Kind;
 use entities::{session, user};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder, QuerySelect,
     sea_query::Expr,
 };
 use tracing::{info, warn};
@@ -126,6 +126,14 @@ pub async fn list(app: &App, user_id: i64) -> Result<Vec<session::Model>> {
         row.hash.clear();
     }
     Ok(rows)
+}
+
+/// How many sessions are open, of whomever.
+pub async fn count_open(app: &App) -> Result<u64> {
+    let open = session::Entity::find()
+        .filter(session::Column::RevokedAt.is_null())
+        .filter(session::Column::ExpiresAt.gt(app.clock.now()));
+    Ok(open.count(app.db.read()).await?)
 }
 
 /// Ends one session of a member. One that was ended before stays as it is.

@@ -1,8 +1,8 @@
 //! Public profiles at an AppView, which knows what no PDS does: counts, and what its moderators withhold.
 //!
 //! Invariant: one request asks for up to 25 accounts, and nobody is asked for twice at once. Whoever asks, for whatever, within
-//! a few milliseconds shares a request; so a page of a thousand people is forty requests, however its fields are
-//! resolved. Nothing is kept: callers keep what they learn.
+//! a few milliseconds of another shares a request; so a page of a thousand people is forty requests, however its fields are
+//! resolved, and whether by few queries or by many at once. Nothing is kept: callers keep what they learn.
 //!
 //! Texts are as the AppView sent them; an entry that cannot be read, or that nobody asked for, is left out.
 
@@ -30,7 +30,7 @@ use crate::{
 
 /// Accounts of one request: what the protocol allows.
 pub const MOST: usize = 25;
-/// How long the first who asks waits for others.
+/// How long whoever came last waits for others. With 25 there are enough, so nobody waits for 25 times as long.
 const LINGER: Duration = Duration::from_millis(10);
 /// Longest name of an account that is asked for: 25 of them still make a URL that servers accept.
 const MAX_NAME: usize = 300;
@@ -90,6 +90,8 @@ struct Waiting {
     next: Vec<String>,
     /// Whether somebody lingers, and will send that request.
     is_timed: bool,
+    /// How many accounts have been asked for so far.
+    came: u64,
 }
 
 impl AppView {
@@ -115,6 +117,7 @@ impl AppView {
                 None
             } else {
                 waiting.next.push(actor.to_owned());
+                waiting.came += 1;
                 if waiting.next.len() >= MOST {
                     Some(std::mem::take(&mut waiting.next))
                 } else {
@@ -144,12 +147,18 @@ impl AppView {
         }
     }
 
+    /// Sends what has gathered once nobody has come for a while: of queries at once, which come one by one, each may be its
+    /// own length behind the one before.
     async fn linger(self) {
-        tokio::time::sleep(LINGER).await;
-        let actors = {
+        let mut seen = self.waiting().came;
+        let actors = loop {
+            tokio::time::sleep(LINGER).await;
             let mut waiting = self.waiting();
-            waiting.is_timed = false;
-            std::mem::take(&mut waiting.next)
+            if waiting.next.is_empty() || waiting.came == seen {
+                waiting.is_timed = false;
+                break std::mem::take(&mut waiting.next);
+            }
+            seen = waiting.came;
         };
         if !actors.is_empty() {
             self.answer(actors).await;

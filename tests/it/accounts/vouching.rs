@@ -1,6 +1,7 @@
 //! Tokens with which a PDS vouches for a member: what opens, once, and all that does not.
 
 use data_encoding::BASE64URL_NOPAD;
+use futures_util::future::join_all;
 use gateway::{
     app::App,
     config,
@@ -14,11 +15,16 @@ use gateway::{
     infra::clock::Clock,
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::signed_in;
-use crate::support::{
-    database::{TestDb, on_each_database},
-    records::did,
+use crate::{
+    kv::stores::{forget, redis_url, until},
+    support::{
+        database::{TestDb, databases, on_each_database, sqlite},
+        proxy::Proxy,
+        records::did,
+    },
 };
 
 const AUDIENCE: &str = "did:web:gateway.example#openmeet";
@@ -100,9 +106,15 @@ async fn directory() -> String {
 }
 
 async fn open(test: &TestDb, directory: &str) -> App {
+    open_with(test, directory, "").await
+}
+
+/// With these settings of the section `kv`.
+async fn open_with(test: &TestDb, directory: &str, kv: &str) -> App {
     let settings = format!(
         "database = {{ url = {:?}, max_connections = 6 }}\nstreams = {{ endpoints = [] }}
         network = {{ plc_url = {directory:?}, allow_private = true }}
+        kv = {{ {kv} }}
         access = {{ audiences = [{AUDIENCE:?}], operators = [{:?}] }}",
         test.url,
         did(7, 1)
@@ -200,4 +212,60 @@ async fn a_member_is_vouched_for_once_and_by_their_own_key() {
         assert_eq!(show(&app, &token).await, Err(Code::Unauthenticated));
     })
     .await;
+}
+
+/// A token that is as it should be, under a mark of its own.
+fn good(app: &App, mark: &str) -> String {
+    let signer = Signer::new(true, 7);
+    let exp = app.clock.now().timestamp() + 60;
+    let claims = json!({ "iss": did(7, 1), "aud": AUDIENCE, "exp": exp, "lxm": METHOD, "jti": mark });
+    signer.token(&json!({ "typ": "JWT", "alg": signer.algorithm() }), &claims)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_all_who_show_a_token_at_once_one_is_let_in_on_every_store() {
+    let (redis, directory) = (redis_url(), directory().await);
+    for url in ["", &redis] {
+        for test in databases().await {
+            let namespace = format!("test-{}", Uuid::now_v7().simple());
+            let kv = format!("url = {url:?}, namespace = {namespace:?}");
+            // As two processes.
+            let apps = [open_with(&test, &directory, &kv).await, open_with(&test, &directory, &kv).await];
+            sign_in(&apps[0], &signed_in(1)).await.unwrap();
+            for round in 0..3 {
+                let token = good(&apps[0], &format!("round {round}"));
+                let shown = join_all((0..20).map(|number| show(&apps[number % 2], &token))).await;
+                let let_in = shown.iter().filter(|shown| matches!(shown, Ok(Actor::Person(_)))).count();
+                let refused = shown.iter().filter(|shown| **shown == Err(Code::Unauthenticated)).count();
+                assert_eq!((let_in, refused), (1, 19), "on redis: {}", !url.is_empty());
+            }
+            if !url.is_empty() {
+                forget(&namespace).await;
+            }
+            test.discard().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_knows_what_was_shown_before_nothing_opens() {
+    let (redis, directory, test) = (redis_url(), directory().await, sqlite().await);
+    let way = Proxy::before(&redis).await;
+    let namespace = format!("test-{}", Uuid::now_v7().simple());
+    let kv = format!("url = {:?}, namespace = {namespace:?}", format!("redis://{}", way.address));
+    let app = open_with(&test, &directory, &kv).await;
+    sign_in(&app, &signed_in(1)).await.unwrap();
+    until(async || app.kv.ping().await.is_ok()).await;
+    assert!(show(&app, &good(&app, "before")).await.is_ok());
+    let address = way.address;
+    drop(way);
+    for mark in ["before", "after"] {
+        assert_eq!(show(&app, &good(&app, mark)).await, Err(Code::Unavailable), "{mark}");
+    }
+    let _way = Proxy::at(address, &redis).await;
+    until(async || app.kv.ping().await.is_ok()).await;
+    assert_eq!(show(&app, &good(&app, "before")).await, Err(Code::Unauthenticated));
+    assert!(show(&app, &good(&app, "after")).await.is_ok());
+    forget(&namespace).await;
+    test.discard().await;
 }

@@ -1,9 +1,12 @@
 //! The same on the command line.
 
+use entities::{identity, sets::HandleStatus};
+use gateway::domain::account::{SignedIn, sign_in};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use serde_json::Value;
 
 use super::event;
-use crate::support::{database::on_each_database, process::Program, records::did};
+use crate::support::{app::TestApp, database::on_each_database, process::Program, records::did};
 
 /// What a command printed, and how it ended.
 async fn run(program: &Program, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -81,6 +84,70 @@ async fn an_operator_makes_administrators() {
         let keys = lines(&program, &["keys", "list"]).await;
         let admins: Vec<&Value> = keys.iter().map(|key| &key["isAdmin"]).collect();
         assert_eq!(admins, [true, false]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_operator_says_who_administers() {
+    on_each_database(async |test| {
+        let app = TestApp::open(test).await.app;
+        let [ann, bob, eve] = [1, 2, 3].map(|person| did(9, person));
+        for (member, handle) in [(&ann, "ann.example.com"), (&bob, "bob.example.com")] {
+            let pds = "https://pds.example.com".parse().unwrap();
+            let shown = SignedIn { did: member.clone(), handle: None, pds, scopes: Vec::new() };
+            sign_in(&app, &shown).await.unwrap();
+            let verified = app.db.transact(|tx| async move {
+                let rows = identity::Entity::update_many()
+                    .col_expr(identity::Column::HandleStatus, Expr::value(HandleStatus::Verified.as_str()))
+                    .col_expr(identity::Column::Handle, Expr::value(handle));
+                rows.filter(identity::Column::Did.eq(member)).exec(&*tx).await?;
+                Ok(())
+            });
+            verified.await.unwrap();
+        }
+        drop(app);
+        let program = Program::over(&test.url)
+            .with("GATEWAY_ACCESS__ADMINISTRATORS", &format!("{ann},other={bob}"))
+            .with("GATEWAY_ACCESS__OPERATORS", &eve);
+        let list = async |tenant: &str| {
+            let printed = lines(&program, &["roles", "list", "--tenant", tenant]).await;
+            let shown = |holder: &Value| {
+                let text = |key: &str| holder[key].as_str().unwrap_or("nobody").to_owned();
+                format!("{} {} {} {}", text("role"), text("from"), text("did"), text("handle"))
+            };
+            printed.iter().map(shown).collect::<Vec<_>>()
+        };
+        let configured =
+            [format!("admin configuration {ann} ann.example.com"), format!("operator configuration {eve} nobody")];
+        assert_eq!(list("default").await, configured);
+
+        // By handle, however it is written, and said twice.
+        for _ in 0..2 {
+            let (code, printed, said) = run(&program, &["roles", "grant", "@Bob.example.com"]).await;
+            assert_eq!((code, printed), (Some(0), format!("granted to {bob} bob.example.com\n")), "{said}");
+        }
+        let granted = format!("admin grant {bob} bob.example.com");
+        assert_eq!(list("default").await, [granted, configured[0].clone(), configured[1].clone()]);
+        let (code, printed, _) = run(&program, &["roles", "revoke", &bob]).await;
+        assert_eq!((code, printed), (Some(0), format!("revoked from {bob} bob.example.com\n")));
+        assert_eq!(list("default").await, configured);
+
+        // In another tenant, nobody of this one is a member.
+        assert_eq!(run(&program, &["tenants", "create", "other"]).await.0, Some(0));
+        assert_eq!(list("other").await, [format!("admin configuration {bob} bob.example.com"), configured[1].clone()]);
+        for (arguments, expected) in [
+            (&["roles", "grant", &bob, "--tenant", "other"][..], "member"),
+            (&["roles", "grant", &eve], "member"),
+            (&["roles", "grant", "nobody.example.com"], "member"),
+            (&["roles", "grant", &bob, "--tenant", "nowhere"], "tenant"),
+            (&["roles", "list", "--tenant", "nowhere"], "tenant"),
+            (&["roles", "grant", "no handle"], "handle"),
+        ] {
+            let (code, _, said) = run(&program, arguments).await;
+            assert_eq!((code, said.contains(expected)), (Some(1), true), "{arguments:?}: {said}");
+        }
+        assert_eq!(list("default").await, configured);
     })
     .await;
 }

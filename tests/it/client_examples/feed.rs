@@ -11,11 +11,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    node::Packages,
-    running::{NAMES, Running, end},
-};
-use crate::support::records::network;
+use super::running::{NAMES, Running, end};
+use crate::support::{node::Packages, records::network};
 
 /// Far more than any line takes.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::database::{TestDb, databases, sqlite};
 
 /// Far more than any of this takes.
-pub(super) const NEVER: Duration = Duration::from_mins(1);
+pub(crate) const NEVER: Duration = Duration::from_mins(1);
 
 /// A store that nobody else uses.
 pub(super) struct Store {
@@ -109,7 +109,7 @@ pub(super) async fn run(store: Store, test: impl AsyncFn(&Store)) {
 }
 
 /// Waits until it holds.
-pub(super) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
     in_time(async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -119,7 +119,7 @@ pub(super) async fn until(mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// What must happen, and soon.
-pub(super) async fn in_time<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(NEVER, work).await.expect("it happens")
 }
 

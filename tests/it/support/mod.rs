@@ -9,6 +9,7 @@ pub(crate) mod feed;
 pub(crate) mod gateway;
 pub(crate) mod graphql;
 pub(crate) mod jetstream;
+pub(crate) mod node;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod records;

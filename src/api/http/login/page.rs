@@ -3,24 +3,35 @@
 use std::fmt::Write as _;
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, header},
     response::{Html, IntoResponse, Response},
 };
 
-use super::{PATH, STYLE_PATH, words::Said};
-use crate::{
-    app::App,
-    domain::login::{Ability, SignedIn},
+use super::{
+    ICON_PATH, PATH, STYLE_PATH,
+    person::{Mine, PATH as SESSION_PATH},
+    words::Said,
 };
+use crate::{app::App, domain::login::Ability};
+
+/// What a page may load, and where its forms may lead besides to us.
+macro_rules! policy {
+    ($elsewhere:literal) => {
+        concat!(
+            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'",
+            $elsewhere,
+            "; frame-ancestors 'none'; base-uri 'none'"
+        )
+    };
+}
 
 /// The headers of every page: nothing is loaded from elsewhere, nothing is framed or kept.
 pub(super) fn guard(app: &App) -> [(HeaderName, HeaderValue); 6] {
     // Browsers hold forms against this also where they are redirected to, which is any authorization server.
-    let policy = if app.outbound.allows_private() {
-        "default-src 'none'; style-src 'self'; form-action 'self' https: http:; frame-ancestors 'none'; base-uri 'none'"
-    } else {
-        "default-src 'none'; style-src 'self'; form-action 'self' https:; frame-ancestors 'none'; base-uri 'none'"
-    };
+    guarded(if app.outbound.allows_private() { policy!(" https: http:") } else { policy!(" https:") })
+}
+
+fn guarded(policy: &'static str) -> [(HeaderName, HeaderValue); 6] {
     [
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -31,76 +42,141 @@ pub(super) fn guard(app: &App) -> [(HeaderName, HeaderValue); 6] {
     ]
 }
 
-/// The form: `form` proves that it was made for this browser.
-pub(super) fn form(form: &str, typed: &str, way_back: &str, said: Option<&Said>) -> Html<String> {
-    let mut alert = String::new();
-    let mut described = "hint";
-    if let Some(Said { text, code, .. }) = said {
-        described = "problem hint";
+/// The form: `form` proves that it was made for this browser; `who` is signed in already.
+pub(super) fn form(form: &str, typed: &str, way_back: &str, said: Option<&Said>, who: Option<&str>) -> Html<String> {
+    let (mut above, mut beside) = (String::new(), String::new());
+    let (mut described, mut invalid, mut title) = ("hint", "", "Sign in");
+    if let Some(said) = said {
+        (described, title) = ("problem hint", "Error: Sign in");
+        if said.is_about_field() {
+            (beside, invalid) = (problem(said), " aria-invalid=\"true\"");
+        } else {
+            above = problem(said);
+        }
+    }
+    if let Some(who) = who {
         // Writing to a text cannot fail.
         let _ = write!(
-            alert,
-            "<p id=\"problem\" class=\"problem\" role=\"alert\">{} <small>({})</small></p>",
-            escape(text),
-            escape(code)
+            above,
+            "<p>You are signed in as <a href=\"{SESSION_PATH}\">{}</a>. You can sign in with another account here.</p>",
+            escape(who)
         );
     }
-    let invalid = if said.is_some() { " aria-invalid=\"true\"" } else { "" };
     let (typed, way_back, form) = (escape(typed), escape(way_back), escape(form));
     let body = format!(
-        "<h1>Sign in</h1>{alert}
+        "<h1>Sign in</h1>{above}
 <form method=\"post\" action=\"{PATH}\">
 <label for=\"identifier\">Your handle</label>
+<p id=\"hint\" class=\"hint\">A handle of Bluesky or of any other server of the AT Protocol, such as alice.bsky.social. Your
+DID or the address of your server will do, too. You enter your password there, never here.</p>{beside}
 <input id=\"identifier\" name=\"identifier\" type=\"text\" value=\"{typed}\" required autofocus maxlength=\"2048\"
  autocomplete=\"username\" autocapitalize=\"none\" autocorrect=\"off\" spellcheck=\"false\" inputmode=\"url\"
- placeholder=\"alice.bsky.social\" aria-describedby=\"{described}\"{invalid}>
-<p id=\"hint\" class=\"hint\">A handle of Bluesky or of any other server of the AT Protocol. A DID or the address of your
-server will do, too. You enter your password there, never here.</p>
+ aria-describedby=\"{described}\"{invalid}>
 <input type=\"hidden\" name=\"return_to\" value=\"{way_back}\">
 <input type=\"hidden\" name=\"form\" value=\"{form}\">
 <button type=\"submit\">Continue</button>
 </form>"
     );
-    whole("Sign in", &body)
+    whole(title, &body)
 }
 
-/// After a login, when there is something to say or nowhere to go.
-pub(super) fn signed_in(signed_in: &SignedIn) -> Html<String> {
-    let who = signed_in.handle.as_ref().map_or_else(|| signed_in.did.to_string(), |handle| format!("@{handle}"));
-    let mut body = format!("<h1>You are signed in</h1><p>as <strong>{}</strong></p>", escape(&who));
-    let missing = signed_in.abilities.missing();
-    if !missing.is_empty() {
-        body.push_str(
-            "<h2>What you did not allow</h2><p>Everything else works. Until you allow it, we cannot:</p><ul>",
-        );
-        for ability in missing {
-            let _ = write!(body, "<li>{}</li>", purpose(ability));
-        }
-        let _ = write!(body, "</ul><p><a href=\"{PATH}\">Sign in again</a> to allow it.</p>");
-    }
-    if signed_in.way_back.is_somewhere() {
-        let to = escape(signed_in.way_back.as_str());
+/// The page of whoever is signed in.
+pub(super) fn signed_in(mine: &Mine<'_>) -> Html<String> {
+    let mut body = format!("<h1>You are signed in</h1><p>as <strong>{}</strong></p>", escape(mine.who));
+    if mine.way_back.is_somewhere() {
+        let to = escape(mine.way_back.as_str());
         let _ = write!(body, "<p><a class=\"button\" href=\"{to}\">Continue</a></p>");
-    } else {
-        body.push_str("<p>You can close this page.</p>");
     }
+    match mine.abilities {
+        Some(abilities) => {
+            list(&mut body, "What you allow", "At your server (your PDS) we may:", &abilities.granted());
+            let missing = abilities.missing();
+            list(
+                &mut body,
+                "What you did not allow",
+                "Everything else works. Until you allow it, we cannot:",
+                &missing,
+            );
+            if !missing.is_empty() {
+                let _ = write!(body, "<p><a href=\"{PATH}\">Sign in again</a> to allow it.</p>");
+            }
+        }
+        None => {
+            let _ = write!(
+                body,
+                "<h2>Not connected</h2><p>We may do nothing at your server (your PDS). <a href=\"{PATH}\">Sign in again</a> to connect your \
+                 account.</p>"
+            );
+        }
+    }
+    let form = escape(mine.form);
+    let _ = write!(
+        body,
+        "<form method=\"post\" action=\"{SESSION_PATH}\"><input type=\"hidden\" name=\"form\" value=\"{form}\">
+<h2>Leave</h2>
+<p><button type=\"submit\" name=\"act\" value=\"sign_out\">Sign out</button></p>"
+    );
+    if mine.abilities.is_some() {
+        body.push_str(
+            "<p id=\"disconnecting\">Or take back all that you allow. You stay signed in here, and your events and answers stay \
+             where they are.</p>
+<p><button type=\"submit\" class=\"second\" name=\"act\" value=\"disconnect\" aria-describedby=\"disconnecting\">Disconnect your \
+             account</button></p>",
+        );
+    }
+    body.push_str("</form>");
     whole("You are signed in", &body)
 }
 
-/// After a login that came to nothing.
-pub(super) fn failed(said: &Said) -> Html<String> {
+/// The same page where nobody is.
+pub(super) fn nobody() -> Html<String> {
     let body = format!(
-        "<h1>You are not signed in</h1><p class=\"problem\" role=\"alert\">{} <small>({})</small></p>
-<p><a class=\"button\" href=\"{PATH}\">Start again</a></p>",
-        escape(said.text),
-        escape(said.code)
+        "<h1>You are not signed in</h1><p>Nobody is signed in with this browser.</p>
+<p><a class=\"button\" href=\"{PATH}\">Sign in</a></p>"
     );
     whole("You are not signed in", &body)
 }
 
+/// After a login that came to nothing.
+pub(super) fn failed(said: &Said) -> Html<String> {
+    let problem = problem(said);
+    let body = format!(
+        "<h1>You are not signed in</h1>{problem}
+<p><a class=\"button\" href=\"{PATH}\">Start again</a></p>"
+    );
+    whole("Error: You are not signed in", &body)
+}
+
+/// The same where somebody is signed in all the same.
+pub(super) fn unchanged(said: &Said) -> Html<String> {
+    let problem = problem(said);
+    let body = format!(
+        "<h1>Nothing has changed</h1>{problem}
+<p><a class=\"button\" href=\"{SESSION_PATH}\">See who is signed in</a></p>"
+    );
+    whole("Error: Nothing has changed", &body)
+}
+
 /// A failure before anything else is known.
-pub(super) fn refused(status: StatusCode, said: &Said) -> Response {
-    (status, failed(said)).into_response()
+pub(super) fn refused(said: &Said) -> Response {
+    (said.status, guarded(policy!("")), failed(said)).into_response()
+}
+
+fn problem(said: &Said) -> String {
+    let (text, code) = (escape(said.text), escape(said.code));
+    format!("<p id=\"problem\" class=\"problem\" role=\"alert\">{text} <small>({code})</small></p>")
+}
+
+/// A heading and a list; nothing where the list is empty.
+fn list(body: &mut String, heading: &str, lead: &str, abilities: &[Ability]) {
+    if abilities.is_empty() {
+        return;
+    }
+    let _ = write!(body, "<h2>{heading}</h2><p>{lead}</p><ul>");
+    for ability in abilities {
+        let _ = write!(body, "<li>{}</li>", purpose(*ability));
+    }
+    body.push_str("</ul>");
 }
 
 fn purpose(ability: Ability) -> &'static str {
@@ -108,7 +184,7 @@ fn purpose(ability: Ability) -> &'static str {
         Ability::WriteEvents => "publish your events in your repository",
         Ability::WriteRsvps => "publish your answers to events in your repository",
         Ability::UploadImages => "upload images of your events",
-        Ability::ReadEmail => "read your email address, so that you get no mail from us",
+        Ability::ReadEmail => "know your email address, and write to you",
     }
 }
 
@@ -121,9 +197,13 @@ fn whole(title: &str, body: &str) -> Html<String> {
 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
 <meta name=\"robots\" content=\"noindex\">
 <title>{title} · OpenMeet</title>
+<link rel=\"icon\" href=\"{ICON_PATH}\">
 <link rel=\"stylesheet\" href=\"{STYLE_PATH}\">
 </head>
-<body><main>{body}</main></body>
+<body>
+<header>OpenMeet</header>
+<main>{body}</main>
+</body>
 </html>
 "
     ))

@@ -13,12 +13,23 @@ pub(super) struct Said {
     pub(super) code: &'static str,
 }
 
+impl Said {
+    /// Whether what was typed is at fault, and typing something else would help.
+    pub(super) fn is_about_field(&self) -> bool {
+        FIELD.contains(&self.code)
+    }
+}
+
 const fn said(status: StatusCode, code: &'static str, text: &'static str) -> Said {
     Said { status, text, code }
 }
 
 pub(super) const TOO_LARGE: Said =
     said(StatusCode::PAYLOAD_TOO_LARGE, "QUERY_TOO_LARGE", "That is more than anybody would type.");
+
+/// The codes of what a person typed.
+const FIELD: &[&str] =
+    &["LOGIN_IDENTIFIER", "DID_MALFORMED", "DID_UNKNOWN", "HANDLE_UNKNOWN", "HANDLE_UNCONFIRMED", "PDS_UNKNOWN"];
 
 /// By the code of an error: the ones that a person can do something about first.
 const WORDS: &[(&str, &str)] = &[
@@ -33,6 +44,10 @@ const WORDS: &[(&str, &str)] = &[
     ),
     ("PDS_UNKNOWN", "This account names no server that can be reached."),
     ("LOGIN_FORM", "Your browser did not send back our cookie. Allow cookies for this site and try again."),
+    (
+        "SESSION_FORM",
+        "This page was out of date, so nothing was changed. Open it again and repeat what you wanted to do.",
+    ),
     ("LOGIN_RETURN", "The page that sent you here asked us to send you on to a place that we do not know."),
     (
         "LOGIN_ADDRESS",
@@ -50,7 +65,7 @@ pub(super) fn of(error: &Error) -> Said {
     let reason = error.reason();
     if let Some((code, text)) = WORDS.iter().find(|(code, _)| *code == reason) {
         let status = match reason {
-            "LOGIN_BROWSER" | "LOGIN_FORM" => StatusCode::FORBIDDEN,
+            "LOGIN_BROWSER" | "LOGIN_FORM" | "SESSION_FORM" => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,
         };
         return said(status, code, text);

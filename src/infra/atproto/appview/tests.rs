@@ -47,6 +47,22 @@ async fn who_asks_at_once_shares_requests_of_25() {
 }
 
 #[tokio::test]
+async fn who_comes_one_by_one_shares_them_too() {
+    let (appview, host, _dns) =
+        appview(|actors| page(&actors.iter().map(|did| json!({ "did": did })).collect::<Vec<_>>())).await;
+    // All of them together take longer than one waits for the next.
+    let asked = (0_u32..50).map(|number| {
+        let (appview, did) = (appview.clone(), plc(usize::try_from(number).unwrap()));
+        async move {
+            tokio::time::sleep(LINGER / 4 * number).await;
+            appview.profile(&did).await.unwrap()
+        }
+    });
+    assert!(join_all(asked).await.iter().all(Option::is_some));
+    assert_eq!(host.connections(), 2);
+}
+
+#[tokio::test]
 async fn a_name_that_is_refused_takes_nobody_with_it() {
     let bad = plc(7);
     let (appview, _host, _dns) = appview(move |actors| {

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use metrics::counter;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
@@ -47,7 +48,7 @@ impl OAuth {
             if let Some(lock) = self.parts().kv.lock(&format!("oauth:{did}"), LOCK).await? {
                 // What was read before the lock may be old.
                 let outcome = match self.load(did).await {
-                    Ok(Some(held)) if held.session.access == access => self.renew(&held.session).await,
+                    Ok(Some(held)) if held.session.access == access => counted(self.renew(&held.session).await),
                     Ok(held) => held.ok_or_else(sign_in_again),
                     Err(error) => Err(error),
                 };
@@ -100,4 +101,15 @@ impl OAuth {
             }
         }
     }
+}
+
+fn counted(outcome: Result<Held>) -> Result<Held> {
+    let label = match &outcome {
+        Ok(_) => "success",
+        Err(Error::Invalid { .. }) => "ended",
+        Err(Error::Upstream { .. } | Error::RateLimited { .. }) => "upstream",
+        Err(_) => "failure",
+    };
+    counter!("gateway_session_renewals_total", "outcome" => label).increment(1);
+    outcome
 }

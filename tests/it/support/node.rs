@@ -1,5 +1,7 @@
 //! Programs for node, with the packages that their lock file names.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,15 +11,18 @@ use std::{
 
 use tokio::{process::Command, time::timeout};
 
-use super::root;
-
 /// What the packages ask for.
 const OLDEST: u32 = 20;
 /// Far more than installing or building takes.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+/// The project's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// A folder with a `package.json`, installed.
-pub(super) struct Packages {
+pub(crate) struct Packages {
     folder: PathBuf,
     /// Where the node is, when the one of the machine is too old.
     node: Option<PathBuf>,
@@ -25,7 +30,7 @@ pub(super) struct Packages {
 
 impl Packages {
     /// Installs what is not there yet. Processes that do so at once wait for each other.
-    pub(super) async fn installed(folder: &str) -> Self {
+    pub(crate) async fn installed(folder: &str) -> Self {
         let folder = root().join(folder);
         let lock = fs::File::create(folder.join(".install.lock")).unwrap();
         lock.lock().unwrap();
@@ -41,7 +46,7 @@ impl Packages {
     }
 
     /// A command that runs in the folder.
-    pub(super) fn command(&self, program: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", r#"PATH="$0$PATH" exec "$@""#]);
         command.arg(self.node.as_ref().map_or(String::new(), |node| format!("{}:", node.display())));
@@ -51,7 +56,7 @@ impl Packages {
     }
 
     /// Runs it to its end, which is to be a good one; what it said.
-    pub(super) async fn run(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    pub(crate) async fn run(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let ended = self.command(program, arguments).envs(variables.iter().copied()).output();
         let ended = timeout(PATIENCE, ended).await.expect("it ends in time").unwrap();
         let said = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
