@@ -13,6 +13,7 @@
 mod browser;
 mod chromium;
 mod hostile;
+mod last;
 mod leaving;
 mod liar;
 mod refused;

@@ -270,9 +270,8 @@ async fn revoke(ctx: &Context<'_>, input: RevokeSessionInput) -> Result<RevokeSe
     let app = ctx.app()?;
     let revoke = async {
         let person = ctx.actor().person()?;
-        let Some(id) = &input.session_id else { return session::revoke_all(app, person.user).await };
-        let id = id::decode_as(Kind::Session, id, "sessionId")?;
-        session::revoke(app, person.user, id).await.map(|_| 1)
+        let id = input.session_id.as_ref().map(|id| id::decode_as(Kind::Session, id, "sessionId")).transpose()?;
+        account::sign_out(app, person.user, id).await
     };
     let (count, user_errors) = outcome(revoke.await, &["input"])?;
     let revoked_count = count.map(|count| i32::try_from(count).unwrap_or(i32::MAX));

@@ -17,8 +17,9 @@ use crate::{
     api::graphql::transport::Origins,
     app::App,
     domain::{
+        account,
         actor::{self, Shown},
-        session::{self, code},
+        session::code,
     },
     error::{Code, Error},
 };
@@ -71,7 +72,7 @@ async fn end(State(app): State<App>, headers: HeaderMap) -> Result<Response, Pro
     if let actor::Actor::Person(person) = &actor
         && let Some(id) = person.session
     {
-        session::revoke(&app, person.user, id).await?;
+        account::sign_out(&app, person.user, Some(id)).await?;
     }
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie::withdraw(&app)?)]).into_response())
 }

@@ -6,6 +6,7 @@
 pub mod care;
 mod claim;
 pub mod identity;
+mod leave;
 mod link;
 pub mod lookup;
 pub(crate) mod member;
@@ -26,6 +27,7 @@ use entities::{
 pub(crate) use self::query::{ids_of, shadow_order};
 pub use self::{
     claim::{Claimed, claim, claim_for, link},
+    leave::sign_out,
     link::{Choice, choose, disconnect, note_picture},
     member::{SignedIn, sign_in},
     query::{

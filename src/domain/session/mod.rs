@@ -107,7 +107,7 @@ pub async fn find(app: &App, token: &str) -> Result<Option<Found>> {
     let Some(prefix) = secret::prefix_of(MARK, token) else { return Ok(None) };
     let row = session::Entity::find().filter(session::Column::Prefix.eq(prefix)).one(app.db.read()).await?;
     let now = app.clock.now();
-    let Some(session) = row.filter(|row| secret::is(token, &row.hash) && is_open(row, now)) else { return Ok(None) };
+    let Some(session) = row.filter(|row| secret::is(token, &row.hash) && is_valid(row, now)) else { return Ok(None) };
     let Some(user) = member::find(app.db.read(), session.user_id).await? else { return Ok(None) };
     note_use(app, &session, now).await;
     Ok(Some(Found { session, user }))
@@ -178,6 +178,11 @@ pub(super) async fn end_all(tx: &impl ConnectionTrait, user_id: i64, now: DateTi
     Ok(update.exec(tx).await?.rows_affected)
 }
 
+/// Whether the member is signed in anywhere.
+pub async fn is_open(app: &App, user_id: i64) -> Result<bool> {
+    Ok(open_ones(user_id, app.clock.now()).count(app.db.read()).await? > 0)
+}
+
 /// Deletes what ended a while ago. How many there were.
 pub async fn clear(app: &App) -> Result<u64> {
     let end = app.clock.now() - KEPT;
@@ -188,7 +193,7 @@ pub async fn clear(app: &App) -> Result<u64> {
     cleared.await
 }
 
-fn is_open(row: &session::Model, now: DateTime<Utc>) -> bool {
+fn is_valid(row: &session::Model, now: DateTime<Utc>) -> bool {
     row.revoked_at.is_none() && row.expires_at > now && row.ends_at > now
 }
 

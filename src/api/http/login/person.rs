@@ -28,7 +28,6 @@ use crate::{
         actor::{self, Actor, Shown},
         login::{self, Abilities, WayBack},
         person::Person,
-        session,
     },
     error::{Error, Result},
     infra::atproto::syntax::Did,
@@ -117,7 +116,7 @@ async fn act(State(app): State<App>, request: Request) -> Response {
         }
         match (sent.get("act"), person.session) {
             (Some("sign_out"), Some(id)) => {
-                session::revoke(&app, person.user, id).await?;
+                account::sign_out(&app, person.user, Some(id)).await?;
                 Ok(Some(cookie::withdraw(&app)?))
             }
             (Some("disconnect"), _) => {
