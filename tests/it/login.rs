@@ -19,6 +19,7 @@ mod hostile;
 mod leaving;
 mod liar;
 mod linking;
+mod lives;
 mod moving;
 mod refused;
 mod renewal;
