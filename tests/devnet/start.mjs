@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { steerClock } from './lib/clock.mjs'
 import { listenOnlyOn, serveVirtualHosts } from './lib/loopback.mjs'
 import { chooseFree, fromBase } from './lib/ports.mjs'
 
@@ -84,6 +85,7 @@ async function start() {
   process.env.LOG_ENABLED ??= 'true'
   process.env.LOG_LEVEL ??= 'info'
   process.env.LOG_DESTINATION ??= path.join(dataDir, 'devnet.log')
+  steerClock()
   listenOnlyOn(host, release)
   const virtualHosts = new Map(Object.entries(cfg.virtualHosts ?? {}))
   serveVirtualHosts(virtualHosts)

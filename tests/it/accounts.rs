@@ -1,6 +1,6 @@
 //! People: signing in, sessions, and what becomes of shadow accounts.
 
-mod claiming;
+pub(crate) mod claiming;
 mod doors;
 mod sessions;
 mod signing_in;

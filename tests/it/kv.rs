@@ -205,17 +205,19 @@ async fn a_lock_is_held_for_as_long_as_the_work_takes() {
     on_each_store(async |store| {
         let (kv, other) = (store.open().await, store.open().await);
         let lock = kv.lock("work", SHORT).await.unwrap().unwrap();
+        let second = kv.lock("second", SHORT).await.unwrap().unwrap();
         let started = Instant::now();
-        let outcome = lock
-            .during(async {
-                while started.elapsed() < SHORT * 3 / 2 {
-                    assert!(other.lock("work", SHORT).await.unwrap().is_none());
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                "done"
-            })
-            .await;
-        assert_eq!(outcome, Some("done"));
+        let work = async |name: &str| {
+            while started.elapsed() < SHORT * 3 / 2 {
+                assert!(other.lock(name, SHORT).await.unwrap().is_none());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            "done"
+        };
+        let worked = (lock.during(work("work")).boxed_local(), second.throughout(work("second")).boxed_local());
+        let outcomes = tokio::join!(worked.0, worked.1);
+        assert_eq!(outcomes, (Some("done"), "done"));
+        assert!(other.lock("second", SHORT).await.unwrap().is_some(), "it was let go");
         assert!(other.lock("work", SHORT).await.unwrap().is_some(), "it was let go");
     })
     .await;

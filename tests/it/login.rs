@@ -10,13 +10,21 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod apps;
 mod browser;
 mod chromium;
+mod crash;
+mod emails;
 mod hostile;
 mod last;
 mod leaving;
 mod liar;
+mod linking;
+mod lives;
+mod moving;
 mod refused;
 mod renewal;
+mod scopes;
 mod stand;
+mod theft;
 mod whole;

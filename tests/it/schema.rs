@@ -186,6 +186,7 @@ const LOOKED_UP: &[&str] = &[
     "IngestFailureChange.failure",
     "Admin.ingestFailureCounts",
     "IngestedRsvp.rsvp",
+    "BlueskyLink.permissions",
     "Viewer.claimableAccounts",
     "Viewer.user",
 ];

@@ -36,6 +36,20 @@ pub(crate) enum EventStatus {
     Cancelled,
 }
 
+/// What an account of the ATProtocol network lets OpenMeet do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "crate::domain::login::Ability")]
+pub(crate) enum BlueskyPermission {
+    /// Publish, change and withdraw events.
+    WriteEvents,
+    /// Publish, change and withdraw answers.
+    WriteRsvps,
+    /// Upload images of events.
+    UploadImages,
+    /// Read the address.
+    ReadEmail,
+}
+
 /// How people attend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(remote = "entities::sets::EventMode")]

@@ -17,17 +17,19 @@ use super::{
     query::Query,
     rsvp::{self, RsvpConnection},
     scalars::{DateTime, Did, Handle, Url},
-    sets::{SessionKind, UserRole},
+    sets::{BlueskyPermission, SessionKind, UserRole},
     user_error::outcome,
 };
 use crate::{
     domain::{
         account::{self, member},
+        login,
         page::Wanted,
         person::{Person, Role},
         session,
     },
     error::Error,
+    infra::atproto::syntax,
 };
 
 /// The signed-in caller.
@@ -147,6 +149,13 @@ impl BlueskyLink {
     async fn disconnected_at(&self) -> Option<DateTime> {
         self.0.disconnected_at.map(DateTime)
     }
+
+    /// What the account allows now, as its server said it last. Empty while nothing can be done there: the link is cut, or its
+    /// session has ended and the member has to sign in again.
+    #[graphql(directive = semanticNonNull::apply(vec![0]), directive = cost::apply(SIFT, None, None))]
+    async fn permissions(&self, ctx: &Context<'_>) -> Fallible<Vec<BlueskyPermission>> {
+        Some(permissions(ctx, &self.0).await)
+    }
 }
 
 /// One device or program on which the caller is signed in.
@@ -252,6 +261,14 @@ pub(super) async fn load(ctx: &Context<'_>, user: i64) -> Result<User, Failure> 
 async fn sessions(ctx: &Context<'_>, person: &Person) -> Result<Vec<Session>, Failure> {
     let rows = session::list(ctx.app()?, person.user).await?;
     Ok(rows.into_iter().map(|row| Session::of(row, person)).collect())
+}
+
+async fn permissions(ctx: &Context<'_>, link: &Bluesky) -> Result<Vec<BlueskyPermission>, Failure> {
+    if !link.connected {
+        return Ok(Vec::new());
+    }
+    let abilities = login::abilities(ctx.app()?, &syntax::Did::parse(&link.did).map_err(Error::from)?).await?;
+    Ok(abilities.granted().into_iter().map(BlueskyPermission::from).collect())
 }
 
 async fn answers(ctx: &Context<'_>, user: i64, wanted: &Wanted) -> Result<RsvpConnection, Failure> {

@@ -6,12 +6,13 @@
 mod browser;
 mod page;
 mod person;
+mod purpose;
 mod words;
 
 use axum::{
     Router,
     extract::{RawQuery, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{AppendHeaders, IntoResponse, Redirect, Response},
     routing::get,
@@ -26,7 +27,7 @@ use self::{
 use super::{cookie, trace::traced};
 use crate::{
     app::App,
-    domain::login::{self, SignedIn, WayBack},
+    domain::login::{self, Arrival, Failed, Intent, SignedIn, WayBack},
     error::Error,
     infra::atproto::oauth::{Answered, CALLBACK_PATH, Verdict},
 };
@@ -63,6 +64,10 @@ impl Parameters {
             _ => None,
         }
     }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
 }
 
 /// The form.
@@ -74,11 +79,14 @@ async fn ask(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderM
     }
     let query = Parameters::of(query.unwrap_or_default().as_bytes());
     let typed = query.get("identifier").unwrap_or_default();
-    let way_back = query.get("return_to").unwrap_or_default();
-    // A wrong place is told at once, not after the way through somebody's PDS.
-    let problem = WayBack::check(way_back, &app.config.oauth.redirects).err();
-    let way_back = if problem.is_some() { "" } else { way_back };
-    form(&app, &headers, &place, &Filled { typed, way_back, problem: problem.as_ref() }).await
+    // What is wrong is told at once, not after the way through somebody's PDS.
+    match purpose::read(&app, &headers, &query).await {
+        Ok(intent) => form(&app, &headers, &place, &Filled { typed, intent: &intent, problem: None }).await,
+        Err(error) if purpose::can_be_left_out(&error) => {
+            form(&app, &headers, &place, &Filled { typed, intent: &nothing_else(), problem: Some(&error) }).await
+        }
+        Err(error) => refuse(&app, &headers, &error, None).await,
+    }
 }
 
 /// The form, sent.
@@ -89,25 +97,33 @@ async fn begin(State(app): State<App>, request: Request) -> Response {
         return page::refused(&words::TOO_LARGE);
     };
     let sent = Parameters::of(&body);
-    let (typed, way_back) = (sent.get("identifier").unwrap_or_default(), sent.get("return_to").unwrap_or_default());
+    let typed = sent.get("identifier").unwrap_or_default();
+    let (intent, problem) = match purpose::read(&app, &parts.headers, &sent).await {
+        Ok(intent) => (intent, None),
+        Err(error) if purpose::can_be_left_out(&error) => (nothing_else(), Some(error)),
+        Err(error) => return refuse(&app, &parts.headers, &error, None).await,
+    };
     let browser = Browser::of(&parts.headers, &place);
     let is_ours = browser::is_same_site(&parts.headers)
         && browser.as_ref().is_some_and(|browser| browser.has_form(sent.get("form").unwrap_or_default()));
-    let Some(browser) = browser.filter(|_| is_ours) else {
-        let why = "the form was sent by another page, or the browser keeps no cookies";
-        let error = Error::invalid("form", "LOGIN_FORM", why);
-        return form(&app, &parts.headers, &place, &Filled { typed, way_back: "", problem: Some(&error) }).await;
+    let why = "the form was sent by another page, or the browser keeps no cookies";
+    let foreign = || Error::invalid("form", "LOGIN_FORM", why);
+    let browser = browser.filter(|_| is_ours).ok_or_else(foreign).and_then(|browser| problem.map_or(Ok(browser), Err));
+    let browser = match browser {
+        Ok(browser) => browser,
+        Err(error) => {
+            return form(&app, &parts.headers, &place, &Filled { typed, intent: &intent, problem: Some(&error) }).await;
+        }
     };
     let begun = async {
-        let way_back = &WayBack::check(way_back, &app.config.oauth.redirects)?;
-        let wanted = login::Wanted { typed, origin: place.origin()?, browser: browser.secret(), way_back };
+        let wanted = login::Wanted { typed, origin: place.origin()?, browser: browser.secret(), intent: &intent };
         login::begin(&app, &wanted).await
     };
     match begun.await {
-        Ok(url) => {
-            (page::guard(&app), [(header::LOCATION, location(url.as_str()))], StatusCode::SEE_OTHER).into_response()
+        Ok(url) => (page::guard(&app), [to(url.as_str())], StatusCode::SEE_OTHER).into_response(),
+        Err(error) => {
+            form(&app, &parts.headers, &place, &Filled { typed, intent: &intent, problem: Some(&error) }).await
         }
-        Err(error) => form(&app, &parts.headers, &place, &Filled { typed, way_back, problem: Some(&error) }).await,
     }
 }
 
@@ -127,36 +143,61 @@ async fn complete(State(app): State<App>, RawQuery(query): RawQuery, headers: He
         browser: browser.as_ref().map(Browser::secret).unwrap_or_default(),
     };
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    match login::complete(&app, &answered, agent).await {
+    let actor = match person::actor(&app, &headers).await {
+        Ok(actor) => actor,
+        Err(error) => return refuse(&app, &headers, &error, None).await,
+    };
+    match login::complete(&app, &answered, login::Browser { agent, actor: &actor }).await {
         Ok(signed_in) => welcome(&app, &signed_in),
-        Err(error) => {
-            let said = words::of(&error);
-            tell(&error);
-            let still = person::signed_in(&app, &headers).await.ok().flatten().is_some();
-            let html = if still { page::unchanged(&said) } else { page::failed(&said) };
-            (said.status, page::guard(&app), html).into_response()
+        Err(failed) => {
+            if let Some(address) = failed.app(&app) {
+                return (page::guard(&app), [to(address.as_str())], StatusCode::SEE_OTHER).into_response();
+            }
+            let Failed { error, intent } = failed;
+            refuse(&app, &headers, &error, intent.as_ref()).await
         }
     }
 }
 
 /// Gives the browser its session, and sends the person on, unless there is something to say.
 fn welcome(app: &App, signed_in: &SignedIn) -> Response {
-    let cookie = match cookie::issue(app, &signed_in.session) {
-        Ok(cookie) => AppendHeaders([(header::SET_COOKIE, cookie)]),
-        Err(error) => {
-            tell(&error);
-            return page::refused(&words::of(&error));
+    let (cookie, place, form, is_linked) = match &signed_in.arrival {
+        Arrival::App(address) => (None, Some(address.as_str()), None, false),
+        Arrival::Browser { session, way_back, is_linked } => {
+            let cookie = match cookie::issue(app, session) {
+                Ok(cookie) => (header::SET_COOKIE, cookie),
+                Err(error) => {
+                    tell(&error);
+                    return page::refused(&words::of(&error));
+                }
+            };
+            let place = way_back.is_somewhere().then(|| way_back.as_str());
+            (Some(cookie), place, Some(person::form_of(&session.token)), *is_linked)
         }
     };
-    if signed_in.way_back.is_somewhere() && signed_in.abilities.missing().is_empty() {
-        let to = [(header::LOCATION, location(signed_in.way_back.as_str()))];
-        return (StatusCode::SEE_OTHER, page::guard(app), cookie, to).into_response();
+    let cookie = AppendHeaders(cookie);
+    if let Some(place) = place
+        && signed_in.abilities.missing().is_empty()
+    {
+        return (StatusCode::SEE_OTHER, page::guard(app), cookie, [to(place)]).into_response();
     }
     let who = signed_in.handle.as_ref().map_or_else(|| signed_in.did.to_string(), |handle| format!("@{handle}"));
-    let form = person::form_of(&signed_in.session.token);
-    let (abilities, way_back) = (Some(signed_in.abilities), &signed_in.way_back);
-    let html = page::signed_in(&Mine { who: &who, abilities, way_back, form: &form });
+    let (abilities, form) = (Some(signed_in.abilities), form.as_deref());
+    let html = page::signed_in(&Mine { who: &who, abilities, place, form, is_linked });
     (page::guard(app), cookie, html).into_response()
+}
+
+/// A page that says what went wrong, with the way to begin the same again.
+async fn refuse(app: &App, headers: &HeaderMap, error: &Error, intent: Option<&Intent>) -> Response {
+    tell(error);
+    let said = words::of(error);
+    let still = person::signed_in(app, headers).await.ok().flatten().is_some();
+    let html = if still { page::unchanged(&said, intent) } else { page::failed(&said, intent) };
+    (said.status, page::guard(app), html).into_response()
+}
+
+fn nothing_else() -> Intent {
+    Intent::Browse(WayBack::none())
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -171,7 +212,7 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
 /// What a form holds already.
 struct Filled<'a> {
     typed: &'a str,
-    way_back: &'a str,
+    intent: &'a Intent,
     problem: Option<&'a Error>,
 }
 
@@ -189,18 +230,22 @@ async fn form(app: &App, headers: &HeaderMap, place: &Place, filled: &Filled<'_>
     let cookie = AppendHeaders([(header::SET_COOKIE, browser.cookie(place))]);
     // Who cannot be looked up can sign in all the same.
     let who = person::name_of_signed_in(app, headers).await.ok().flatten();
-    let html = page::form(&browser.form(), filled.typed, filled.way_back, said.as_ref(), who.as_deref());
+    let html = page::form(&browser.form(), filled.typed, filled.intent, said.as_ref(), who.as_deref());
     (status, page::guard(app), cookie, html).into_response()
 }
 
 /// What only an operator can mend is logged; the rest is between the person and their PDS.
 fn tell(error: &Error) {
-    if !matches!(error, Error::Invalid { .. } | Error::RateLimited { .. }) {
+    let is_between_them = matches!(
+        error,
+        Error::Invalid { .. } | Error::RateLimited { .. } | Error::Unauthenticated { .. } | Error::Forbidden { .. }
+    );
+    if !is_between_them {
         warn!(error = error.chain(), "a login failed");
     }
 }
 
-/// A URL as a header. What was checked is plain ASCII.
-fn location(url: &str) -> HeaderValue {
-    HeaderValue::from_str(url).unwrap_or(HeaderValue::from_static("/"))
+/// Where a browser is sent. What was checked is plain ASCII.
+fn to(url: &str) -> (HeaderName, HeaderValue) {
+    (header::LOCATION, HeaderValue::from_str(url).unwrap_or(HeaderValue::from_static("/")))
 }

@@ -10,6 +10,7 @@ use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::{Expr, ExprTrait, Func},
 };
 use tracing::info;
 use url::Url;
@@ -135,6 +136,31 @@ pub(super) fn connected(signed_in: &SignedIn, held: Option<&Bluesky>, now: DateT
         connected_at: same.filter(|held| held.connected).map_or(now, |held| held.connected_at),
         disconnected_at: None,
     }
+}
+
+/// Whether somebody's account, in any tenant, is linked to this DID, and the link is in force.
+pub async fn is_linked(app: &App, did: &str) -> Result<bool> {
+    let holders = user::Entity::find().filter(user::Column::Did.eq(did)).all(app.db.read()).await?;
+    let in_force = |user: &user::Model| user.preferences_bluesky.as_ref().is_some_and(|link| link.connected);
+    Ok(holders.iter().any(in_force))
+}
+
+/// Notes the address of a member who has none, unless another member of the tenant has it. Whether it was noted.
+pub async fn fill_email(app: &App, user_id: i64, address: &str) -> Result<bool> {
+    let filled = app.db.transact(|tx| async move {
+        let Some(member) = find(&*tx, user_id).await? else { return Ok(false) };
+        let same = Func::lower(Expr::col(user::Column::Email)).eq(address.to_lowercase());
+        if Tenant::of_user(&member).users().filter(same).one(&*tx).await?.is_some() {
+            return Ok(false);
+        }
+        let filled = user::Entity::update_many()
+            .col_expr(user::Column::Email, Expr::value(address))
+            .col_expr(user::Column::UpdatedAt, Expr::value(app.clock.now()))
+            .filter(user::Column::Id.eq(user_id))
+            .filter(user::Column::Email.is_null());
+        Ok(filled.exec(&*tx).await?.rows_affected > 0)
+    });
+    filled.await
 }
 
 /// The account that holds a DID, whoever's it is.

@@ -29,7 +29,7 @@ pub use self::{
     claim::{Claimed, claim, claim_for, link},
     leave::sign_out,
     link::{Choice, choose, disconnect, note_picture},
-    member::{SignedIn, sign_in},
+    member::{SignedIn, fill_email, is_linked, sign_in},
     query::{
         Known, ShadowFilter, administrators, by_dids, by_ids, count_shadows, dids_by_handle, dids_of, find_shadow,
         shadows,

@@ -1,5 +1,6 @@
 //! Where a person goes after signing in: a page of ours, or of an origin that is configured; nowhere else.
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 const MAX: usize = 2_048;
 
 /// A place that was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WayBack(String);
 
 impl WayBack {

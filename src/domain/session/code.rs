@@ -1,11 +1,12 @@
 //! How an app gets its session: with a code that its address is called with after the sign-in, which opens nothing by itself.
 //!
 //! For apps on phones and pages of other hosts, which get no cookie. The address is one of those configured, letter by letter,
-//! so that nobody else is ever sent a code; a code lives for a minute and is used up by the first attempt, a failed one too;
+//! so that nobody else is ever sent a code; a code lives for minutes and is used up by the first attempt, a failed one too;
 //! and only whoever began the sign-in knows what its challenge was made from (PKCE, RFC 7636, with S256 alone).
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,13 +21,15 @@ use crate::{
     infra::kv::{self, Key},
 };
 
-/// How long a code may be used.
-const LIFE: Duration = Duration::from_mins(1);
+/// How long a code may be used: somebody may read first what they did not allow.
+const LIFE: Duration = Duration::from_mins(5);
+/// Longest state of an app.
+const MAX_STATE: usize = 2_048;
 /// What every code begins with.
 const MARK: &str = "omc_";
 
 /// What an app asks for when it begins a sign-in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Wanted {
     /// The app's own address, which is called with the code.
     pub redirect_uri: String,
@@ -34,12 +37,14 @@ pub struct Wanted {
     pub challenge: String,
     /// How the challenge was made: `S256`.
     pub method: String,
+    /// Told again with the code, so that the app recognises its own sign-in.
+    pub state: Option<String>,
 }
 
 impl Wanted {
     /// Whether it may be asked for. To be called before anything else is done for it.
     ///
-    /// Errors: `REDIRECT_REFUSED` for an address that is not configured, `CHALLENGE_INVALID`.
+    /// Errors: `REDIRECT_REFUSED` for an address that is not configured, `CHALLENGE_INVALID`, `STATE_TOO_LONG`.
     pub fn check(&self, app: &App) -> Result<()> {
         if !app.config.session.redirects.contains(&self.redirect_uri) {
             let why = "it is none of the addresses in session.redirects, letter by letter";
@@ -50,16 +55,32 @@ impl Wanted {
             let why = "expected the method S256 and the unpadded base64url of a SHA-256";
             return Err(Error::invalid("codeChallenge", "CHALLENGE_INVALID", why));
         }
+        if self.state.as_ref().is_some_and(|state| state.len() > MAX_STATE) {
+            return Err(Error::invalid("state", "STATE_TOO_LONG", format!("expected at most {MAX_STATE} bytes")));
+        }
         Ok(())
     }
 
-    /// The app's address with the code, and with what the app sent along to recognise its own sign-in.
+    /// The app's address with the code.
     ///
-    /// Errors: `REDIRECT_REFUSED` for what is no address.
-    pub fn way_back(&self, code: &str, state: Option<&str>) -> Result<Url> {
+    /// Errors: those of [`check`](Self::check).
+    pub fn way_back(&self, app: &App, code: &str) -> Result<Url> {
+        self.called_with(app, ("code", code))
+    }
+
+    /// The app's address with the error of OAuth for a person who did not want to.
+    ///
+    /// Errors: those of [`check`](Self::check).
+    pub fn way_back_declined(&self, app: &App) -> Result<Url> {
+        self.called_with(app, ("error", "access_denied"))
+    }
+
+    fn called_with(&self, app: &App, (name, value): (&str, &str)) -> Result<Url> {
+        self.check(app)?;
         let refused = |_| Error::invalid("redirectUri", "REDIRECT_REFUSED", "it is no address");
         let mut url = Url::parse(&self.redirect_uri).map_err(refused)?;
-        url.query_pairs_mut().append_pair("code", code).extend_pairs(state.map(|state| ("state", state)));
+        let state = self.state.as_deref().map(|state| ("state", state));
+        url.query_pairs_mut().append_pair(name, value).extend_pairs(state);
         Ok(url)
     }
 }
@@ -71,6 +92,8 @@ struct Kept {
     user: i64,
     redirect_uri: String,
     challenge: String,
+    /// By the clock of all processes; the store, which forgets it about then, may have another.
+    expires_at: DateTime<Utc>,
 }
 
 /// A code for a member who has just signed in.
@@ -80,7 +103,8 @@ pub async fn issue(app: &App, user_id: i64, wanted: &Wanted) -> Result<String> {
     wanted.check(app)?;
     let made = secret::new(MARK)?;
     let Wanted { redirect_uri, challenge, .. } = wanted.clone();
-    let kept = Kept { hash: made.hash, user: user_id, redirect_uri, challenge };
+    let expires_at = app.clock.now() + TimeDelta::from_std(LIFE).map_err(Error::bug)?;
+    let kept = Kept { hash: made.hash, user: user_id, redirect_uri, challenge, expires_at };
     let kept = serde_json::to_vec(&kept).map_err(Error::bug)?;
     app.kv.set(&place(&made.prefix), &kept, LIFE).await?;
     Ok(made.text)
@@ -104,7 +128,8 @@ pub async fn exchange(
     let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(verifier.as_bytes()));
     let is_verifier =
         (43..=128).contains(&verifier.len()) && challenge.as_bytes().ct_eq(kept.challenge.as_bytes()).into();
-    if !secret::is(code, &kept.hash) || kept.redirect_uri != redirect_uri || !is_verifier {
+    let is_over = kept.expires_at <= app.clock.now();
+    if !secret::is(code, &kept.hash) || kept.redirect_uri != redirect_uri || !is_verifier || is_over {
         return Err(refused());
     }
     open(app, kept.user, Kind::Bearer, user_agent).await

@@ -121,6 +121,17 @@ impl Directory {
         Ok(Some(Resolved { did: did.to_string(), handle, pds, signing_key: document.signing_key() }))
     }
 
+    /// The PDS of a DID, as of now, whatever its handle is worth; `None` without a DID, or without a PDS that may be reached.
+    /// The mirror is not asked: whoever asks here ends something when an account has moved, and the mirror may not know of its
+    /// latest move.
+    ///
+    /// Errors: as [`resolve`](Self::resolve).
+    pub async fn pds(&self, did: &Did) -> Result<Option<Url>> {
+        let Some((service, url)) = self.locate(did) else { return Ok(None) };
+        let document = self.read(service, url, did).await?;
+        Ok(document.and_then(|document| document.pds()).filter(|url| self.outbound.admits(url)))
+    }
+
     /// Whom a handle names, as of now: the DID in the TXT record, or where there is none that at the well-known place.
     ///
     /// `None` when it names nobody, or several. That DID need not claim the handle: who shows it, or lets somebody in by it,

@@ -1,6 +1,6 @@
 //! What only one process may do at a time.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -68,6 +68,21 @@ impl Lock {
         outcome
     }
 
+    /// Works to the end, renewing the lock all the while, and then lets it go: for work that must not be given up half-way, and
+    /// that does no harm when the lock is lost.
+    pub async fn throughout<T>(mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut work => outcome,
+            () = self.keep() => work.await,
+        };
+        if let Err(error) = self.release().await {
+            debug!(error = error.chain(), "a lock was not released; it expires");
+        }
+        outcome
+    }
+
     /// Renews it until that no longer works.
     async fn keep(&mut self) {
         let mut pause = self.ttl / 3;
@@ -82,7 +97,7 @@ impl Lock {
                     pause = self.ttl / 20;
                 }
                 Ok(Ok(false) | Err(_)) | Err(_) => {
-                    warn!(key = self.key, "a lock was lost; its work stops here");
+                    warn!(key = self.key, "a lock was lost");
                     return;
                 }
             }

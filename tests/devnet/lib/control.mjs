@@ -3,6 +3,7 @@
 import http from 'node:http'
 import { once } from 'node:events'
 import { createAccount } from './accounts.mjs'
+import { passTime } from './clock.mjs'
 
 const MAX_BODY = 1_000_000
 
@@ -62,6 +63,7 @@ const routes = (network) => ({
     await network.startPds(query.get('name'))
     return network.describe().pds
   },
+  'POST /clock/pass': async ({ query }) => ({ ahead: passTime(Number(query.get('seconds'))) }),
   'POST /relay/drop': async () => ({ dropped: network.relay.drop() }),
 
   'GET /.well-known/did.json': async () => {

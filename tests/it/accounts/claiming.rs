@@ -30,7 +30,7 @@ use crate::support::{
 };
 
 /// A member who has shown no DID, as OpenMeet makes them.
-pub(super) async fn member(app: &App) -> user::Model {
+pub(crate) async fn member(app: &App) -> user::Model {
     let now = app.clock.now();
     let row = &user::ActiveModel {
         tenant_id: Set(app.tenant.id()),
@@ -45,7 +45,7 @@ pub(super) async fn member(app: &App) -> user::Model {
 }
 
 /// The member, signed in.
-pub(super) async fn person(app: &App, user: i64) -> Actor {
+pub(crate) async fn person(app: &App, user: i64) -> Actor {
     let opened = session::open(app, user, Kind::Bearer, None).await.unwrap();
     let found = session::find(app, &opened.token).await.unwrap().unwrap();
     Actor::Person(Person::of_session(app, &found).await.unwrap())

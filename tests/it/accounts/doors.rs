@@ -21,6 +21,7 @@ use gateway::{
         tenant,
     },
     error::Error,
+    infra::kv::{Kv, KvSettings},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
@@ -31,13 +32,17 @@ use tokio_tungstenite::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use super::signed_in;
-use crate::support::{
-    app::TestApp,
-    database::{TestDb, on_each_database, sqlite},
-    gateway::Launch,
-    graphql::GraphQl,
+use crate::{
+    kv::stores::{forget, redis_url},
+    support::{
+        app::TestApp,
+        database::{TestDb, on_each_database, sqlite},
+        gateway::Launch,
+        graphql::GraphQl,
+    },
 };
 
 const APP: &str = "net.openmeet.app:/signed-in";
@@ -57,9 +62,12 @@ impl Bench {
         config.http.allowed_origins = vec!["https://app.example".to_owned(), "*".to_owned()];
         config.session.redirects = vec![APP.to_owned()];
         app.config = config.into();
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let doors = router(&app, metrics, CancellationToken::new(), TaskTracker::new()).unwrap();
-        Self { app, doors }
+        Self { doors: doors(&app), app }
+    }
+
+    fn use_store(&mut self, kv: Kv) {
+        self.app.kv = kv;
+        self.doors = doors(&self.app);
     }
 
     async fn send(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> (StatusCode, HeaderMap, Value) {
@@ -77,6 +85,11 @@ impl Bench {
     async fn ask(&self, headers: &[(&str, &str)], document: &str) -> Value {
         self.send("/graphql", headers, &json!({ "query": document })).await.2
     }
+}
+
+fn doors(app: &App) -> Router {
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    router(app, metrics, CancellationToken::new(), TaskTracker::new()).unwrap()
 }
 
 #[tokio::test]
@@ -160,54 +173,67 @@ async fn answers_with_cookies_are_for_origins_that_are_named() {
 
 #[tokio::test]
 async fn an_app_gets_its_session_by_a_code_that_opens_once() {
-    on_each_database(async |test| {
-        let bench = Bench::open(test, true).await;
-        let user = sign_in(&bench.app, &signed_in(1)).await.unwrap();
-        let verifier = "v".repeat(43);
-        let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(&verifier));
-        let wanted = Wanted { redirect_uri: APP.into(), challenge: challenge.clone(), method: "S256".into() };
-        let asked = |code: &str, uri: &str, verifier: &str| {
-            json!({ "code": code, "redirectUri": uri, "codeVerifier": verifier })
-        };
-        let code = code::issue(&bench.app, user.id, &wanted).await.unwrap();
-        let way_back = wanted.way_back(&code, Some("a b&c")).unwrap();
-        assert_eq!(way_back.as_str(), format!("{APP}?code={code}&state=a+b%26c"));
-        let agent = ("user-agent", "an app");
-        let (status, headers, answer) = bench.send("/session/token", &[agent], &asked(&code, APP, &verifier)).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
-        assert_eq!(headers["cache-control"], "no-store");
-        let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());
-        let viewer = bench.ask(&[("authorization", &bearer)], VIEWER).await;
-        assert_eq!(viewer["data"]["viewer"]["user"]["did"], json!(user.did), "{viewer}");
+    let namespace = format!("test-{}", Uuid::now_v7().simple());
+    on_each_database(async |test| a_code_opens_once(&Bench::open(test, true).await).await).await;
+    let test = sqlite().await;
+    let mut bench = Bench::open(&test, true).await;
+    let shared = KvSettings { url: Some(redis_url()), namespace: namespace.clone() };
+    bench.use_store(Kv::open(&shared, bench.app.db.clone(), bench.app.clock.clone()).await.unwrap());
+    a_code_opens_once(&bench).await;
+    forget(&namespace).await;
+}
 
-        // Once more, with another address, with another verifier; each attempt uses the code up.
-        let (status, _, answer) = bench.send("/session/token", &[], &asked(&code, APP, &verifier)).await;
-        assert_eq!((status, &answer["reason"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("CODE_INVALID")));
-        let other = "w".repeat(43);
-        for (uri, shown) in [("net.openmeet.app:/other", verifier.as_str()), (APP, other.as_str()), (APP, "v"), (APP, "")] {
-            let code = code::issue(&bench.app, user.id, &wanted).await.unwrap();
-            for (uri, shown) in [(uri, shown), (APP, verifier.as_str())] {
-                let (_, _, answer) = bench.send("/session/token", &[], &asked(&code, uri, shown)).await;
-                assert_eq!(answer["reason"], "CODE_INVALID", "{uri} {shown}");
-            }
+async fn a_code_opens_once(bench: &Bench) {
+    let user = sign_in(&bench.app, &signed_in(1)).await.unwrap();
+    let verifier = "v".repeat(43);
+    let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(&verifier));
+    let state = Some("a b&c".to_owned());
+    let wanted = Wanted { redirect_uri: APP.into(), challenge: challenge.clone(), method: "S256".into(), state };
+    let asked =
+        |code: &str, uri: &str, verifier: &str| json!({ "code": code, "redirectUri": uri, "codeVerifier": verifier });
+    let code = code::issue(&bench.app, user.id, &wanted).await.unwrap();
+    let way_back = wanted.way_back(&bench.app, &code).unwrap();
+    assert_eq!(way_back.as_str(), format!("{APP}?code={code}&state=a+b%26c"));
+    let agent = ("user-agent", "an app");
+    let (status, headers, answer) = bench.send("/session/token", &[agent], &asked(&code, APP, &verifier)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(headers["cache-control"], "no-store");
+    let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());
+    let viewer = bench.ask(&[("authorization", &bearer)], VIEWER).await;
+    assert_eq!(viewer["data"]["viewer"]["user"]["did"], json!(user.did), "{viewer}");
+
+    // Once more, with another address, with another verifier; each attempt uses the code up.
+    let (status, _, answer) = bench.send("/session/token", &[], &asked(&code, APP, &verifier)).await;
+    assert_eq!((status, &answer["reason"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("CODE_INVALID")));
+    let other = "w".repeat(43);
+    for (uri, shown) in [("net.openmeet.app:/other", verifier.as_str()), (APP, other.as_str()), (APP, "v"), (APP, "")] {
+        let code = code::issue(&bench.app, user.id, &wanted).await.unwrap();
+        for (uri, shown) in [(uri, shown), (APP, verifier.as_str())] {
+            let (_, _, answer) = bench.send("/session/token", &[], &asked(&code, uri, shown)).await;
+            assert_eq!(answer["reason"], "CODE_INVALID", "{uri} {shown}");
         }
-        for wrong in [json!({}), json!([]), json!({ "code": 1 }), asked("", "", ""), asked("omc_x_y", APP, &verifier)] {
-            let (status, _, answer) = bench.send("/session/token", &[], &wrong).await;
-            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}: {answer}");
-        }
-        // Nobody is sent a code whose address is not configured, letter by letter.
-        for uri in ["https://evil.example/", "net.openmeet.app:/signed-in/", "net.openmeet.app:/signed-in?x", "NET.openmeet.app:/signed-in", ""] {
-            let wanted = Wanted { redirect_uri: uri.into(), ..wanted.clone() };
-            let refused = code::issue(&bench.app, user.id, &wanted).await.unwrap_err();
-            assert_eq!(refused.reason(), "REDIRECT_REFUSED", "{uri}");
-        }
-        for (challenge, method) in [(challenge.as_str(), "plain"), ("", "S256"), ("v", "S256")] {
-            let wanted = Wanted { challenge: challenge.into(), method: method.into(), ..wanted.clone() };
-            let refused = code::issue(&bench.app, user.id, &wanted).await.unwrap_err();
-            assert_eq!(refused.reason(), "CHALLENGE_INVALID", "{challenge} {method}");
-        }
-    })
-    .await;
+    }
+    for wrong in [json!({}), json!([]), json!({ "code": 1 }), asked("", "", ""), asked("omc_x_y", APP, &verifier)] {
+        let (status, _, answer) = bench.send("/session/token", &[], &wrong).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}: {answer}");
+    }
+    // Nobody is sent a code whose address is not configured, letter by letter.
+    for uri in [
+        "https://evil.example/",
+        "net.openmeet.app:/signed-in/",
+        "net.openmeet.app:/signed-in?x",
+        "NET.openmeet.app:/signed-in",
+        "",
+    ] {
+        let wanted = Wanted { redirect_uri: uri.into(), ..wanted.clone() };
+        let refused = code::issue(&bench.app, user.id, &wanted).await.unwrap_err();
+        assert_eq!(refused.reason(), "REDIRECT_REFUSED", "{uri}");
+    }
+    for (challenge, method) in [(challenge.as_str(), "plain"), ("", "S256"), ("v", "S256")] {
+        let wanted = Wanted { challenge: challenge.into(), method: method.into(), ..wanted.clone() };
+        let refused = code::issue(&bench.app, user.id, &wanted).await.unwrap_err();
+        assert_eq!(refused.reason(), "CHALLENGE_INVALID", "{challenge} {method}");
+    }
 }
 
 #[tokio::test]

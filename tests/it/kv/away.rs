@@ -9,7 +9,7 @@ use gateway::{
     error::{Class, Error, Result},
     infra::kv::{Kv, Limit, Topic},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -77,12 +77,15 @@ async fn a_server_that_falls_silent_is_given_up_and_found_again() {
     run(Store::on_redis(proxy.url()).await, async |store| {
         let kv = store.open().await;
         let lock = kv.lock("long work", Duration::from_secs(3)).await.unwrap().unwrap();
+        let shorter = kv.lock("work that must come to its end", Duration::from_secs(1)).await.unwrap().unwrap();
         assert!(answers(&kv).await);
         proxy.silence(true);
         everything_fails_soon(&kv).await;
-        // Somebody else may have it by now, so the work must not go on.
-        let worked = in_time(lock.during(std::future::pending::<()>())).await;
-        assert_eq!(worked, None);
+        // Somebody else may have it by now, so the work must not go on; unless it is such that it must.
+        let (tell, told) = oneshot::channel();
+        let given_up = async { tell.send(lock.during(std::future::pending::<()>()).await).unwrap() };
+        let (worked, ()) = in_time(async { tokio::join!(shorter.throughout(told).boxed(), given_up.boxed()) }).await;
+        assert_eq!(worked, Ok(None));
         proxy.silence(false);
         until(async || answers(&kv).await).await;
         assert!(kv.lock("long work", LONG).await.unwrap().is_some());

@@ -50,11 +50,33 @@ impl Page {
         rest.split('"').next().unwrap().to_owned()
     }
 
+    /// Every hidden field of its form, as a browser sends it.
+    pub(super) fn hiddens(&self) -> Vec<(String, String)> {
+        let fields = self.text.split("<input type=\"hidden\" name=\"").skip(1).map(|field| {
+            let (name, rest) = field.split_once("\" value=\"").unwrap();
+            (name.to_owned(), plain(rest.split('"').next().unwrap()))
+        });
+        fields.collect()
+    }
+
+    /// Where a link of these words leads.
+    pub(super) fn link(&self, words: &str) -> String {
+        let (before, _) =
+            self.text.split_once(&format!("\">{words}</a>")).unwrap_or_else(|| panic!("no {words} in {self:#?}"));
+        plain(before.rsplit_once("href=\"").unwrap().1)
+    }
+
     /// The code that it tells, in brackets.
     pub(super) fn code(&self) -> &str {
         let (_, rest) = self.text.split_once("<small>(").unwrap_or_else(|| panic!("no code in {self:#?}"));
         rest.split(')').next().unwrap()
     }
+}
+
+/// What HTML says.
+fn plain(text: &str) -> String {
+    let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    pairs.iter().fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
 impl Browser {
@@ -120,6 +142,30 @@ impl Browser {
     pub(super) fn cookie(&self, url: &str, name: &str) -> Option<&str> {
         let origin = url.parse::<Url>().unwrap().origin().ascii_serialization();
         self.jars.get(&origin)?.get(name).map(String::as_str)
+    }
+
+    /// Keeps a cookie, as if it had been here before.
+    pub(super) fn hold(&mut self, url: &str, name: &str, value: &str) {
+        let origin = url.parse::<Url>().unwrap().origin().ascii_serialization();
+        self.jars.entry(origin).or_default().insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Opens the gateway's form as an app, or a page, does, and sends it with what a person types.
+    pub(super) async fn begin_for(&mut self, gateway: &str, asked: &[(&str, &str)], typed: &str) -> Page {
+        let asked = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(asked).finish();
+        let page = self.open(&format!("{gateway}/login?{asked}")).await;
+        assert_eq!(page.status, 200, "{page:#?}");
+        let hidden = page.hiddens();
+        let mut fields: Vec<_> = hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        fields.push(("identifier", typed));
+        self.send(&format!("{gateway}/login"), &fields).await
+    }
+
+    /// Comes back from a server that never asks: with a code for the login with this state.
+    pub(super) async fn come_back(&mut self, gateway: &str, issuer: &str, state: &str) -> Page {
+        let answer = [("state", state), ("iss", issuer), ("code", "a code")];
+        let answer = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(answer).finish();
+        self.open(&format!("{gateway}/oauth/callback?{answer}")).await
     }
 
     /// Opens the gateway's form and sends it with what a person types.

@@ -3,7 +3,10 @@
 use fastrand::Rng;
 use gateway::{
     app::App,
-    domain::login::{self, SignedIn, Wanted, WayBack},
+    domain::{
+        actor::Actor,
+        login::{self, Browser, Intent, SignedIn, Wanted, WayBack},
+    },
     error::{Error, Result},
     infra::atproto::{
         oauth::{Answered, Call, Verdict},
@@ -36,13 +39,14 @@ pub(super) async fn sign_in(app: &App, liar: &Liar, typed: &str) -> Result<Signe
 }
 
 async fn begin(app: &App, typed: &str) -> Result<url::Url> {
-    let (origin, way_back) = ("http://127.0.0.1:8080".parse().unwrap(), WayBack::none());
-    login::begin(app, &Wanted { typed, origin: &origin, browser: "a browser", way_back: &way_back }).await
+    let (origin, intent) = ("http://127.0.0.1:8080".parse().unwrap(), Intent::Browse(WayBack::none()));
+    login::begin(app, &Wanted { typed, origin: &origin, browser: "a browser", intent: &intent }).await
 }
 
 async fn finish(app: &App, state: &str, issuer: Option<&str>) -> Result<SignedIn> {
     let answered = Answered { state, issuer, verdict: Verdict::Code("a code"), browser: "a browser" };
-    login::complete(app, &answered, Some("a browser")).await
+    let browser = Browser { agent: Some("a browser"), actor: &Actor::Anonymous };
+    login::complete(app, &answered, browser).await.map_err(|failed| failed.error)
 }
 
 fn call() -> Call {

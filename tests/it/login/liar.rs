@@ -18,7 +18,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::stand::listen;
+use super::stand::{listen, listen_at};
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -35,7 +35,11 @@ pub(super) struct Plc {
 
 impl Plc {
     pub(super) async fn start() -> Self {
-        let documents = Documents::default();
+        Self::at("127.0.0.1:0", Documents::default()).await
+    }
+
+    /// The same, at an address that another one has left.
+    pub(super) async fn at(address: &str, documents: Documents) -> Self {
         let look = |State(documents): State<Documents>, request: Request| async move {
             let found = documents.0.lock().unwrap().get(request.uri().path().trim_start_matches('/')).cloned();
             match found {
@@ -43,7 +47,7 @@ impl Plc {
                 None => answer(404, &[], String::new()),
             }
         };
-        let (url, task) = listen(Router::new().fallback(look).with_state(documents.clone())).await;
+        let (url, task) = listen_at(address, Router::new().fallback(look).with_state(documents.clone())).await;
         Self { documents, url, task }
     }
 }
@@ -80,6 +84,12 @@ struct Inner {
     expires_in: i64,
     /// Milliseconds before a token is handed out.
     slow: u64,
+    /// Where it does not answer for now.
+    stalled: Option<&'static str>,
+    /// The only scopes that it knows, where it does not know all.
+    known: Option<&'static [&'static str]>,
+    /// What it grants, instead of the transitional scopes.
+    granted: Option<String>,
 }
 
 /// A PDS.
@@ -128,6 +138,26 @@ impl Liar {
         (inner.expires_in, inner.slow) = (expires_in, slow);
     }
 
+    /// Does not answer at a path until it is told to.
+    pub(super) fn stalls(&self, path: Option<&'static str>) {
+        self.inner.lock().unwrap().stalled = path;
+    }
+
+    /// Knows no scopes but these, from now on.
+    pub(super) fn knows(&self, scopes: &'static [&'static str]) {
+        self.inner.lock().unwrap().known = Some(scopes);
+    }
+
+    /// Grants this, from now on, whatever is asked for.
+    pub(super) fn grants(&self, scope: &str) {
+        self.inner.lock().unwrap().granted = Some(scope.to_owned());
+    }
+
+    /// Has the directory know nothing of the account any more.
+    pub(super) fn vanish(&self) {
+        self.documents.0.lock().unwrap().remove(&self.did);
+    }
+
     /// Has the refresh token used that the gateway knows, as if by somebody else.
     pub(super) fn loses_track(&self) {
         self.inner.lock().unwrap().refresh.clear();
@@ -137,6 +167,11 @@ impl Liar {
     pub(super) fn asked(&self, path: &str) -> Vec<HashMap<String, String>> {
         let inner = self.inner.lock().unwrap();
         inner.asked.iter().filter(|(asked, _)| asked == path).map(|(_, form)| form.clone()).collect()
+    }
+
+    /// How many tokens it has handed out.
+    pub(super) fn handed_out(&self) -> u64 {
+        self.inner.lock().unwrap().handed_out
     }
 
     /// The state of the login that was asked for last.
@@ -202,6 +237,9 @@ async fn serve(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Resp
         inner.asked.push((path.clone(), form.clone()));
         inner.slow
     };
+    while inner.lock().unwrap().stalled == Some(&path) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     if path == "/token" && slow > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
     }
@@ -231,6 +269,9 @@ fn honest(inner: &mut Inner, path: &str, form: &HashMap<String, String>, headers
             (200, json!({ "resource": origin, "authorization_servers": [origin] }))
         }
         "/.well-known/oauth-authorization-server" => (200, metadata(&origin)),
+        "/par" if inner.known.is_some_and(|known| form["scope"].split(' ').any(|one| !known.contains(&one))) => {
+            (400, json!({ "error": "invalid_scope", "error_description": "no such scope" }))
+        }
         "/par" => (201, json!({ "request_uri": "urn:ietf:params:oauth:request_uri:1", "expires_in": 300 })),
         "/token" => {
             let is_refresh = form["grant_type"] == "refresh_token";
@@ -246,7 +287,7 @@ fn honest(inner: &mut Inner, path: &str, form: &HashMap<String, String>, headers
                     "refresh_token": inner.refresh,
                     "token_type": "DPoP",
                     "expires_in": inner.expires_in,
-                    "scope": "atproto transition:generic transition:email",
+                    "scope": inner.granted.as_deref().unwrap_or("atproto transition:generic transition:email"),
                     "sub": inner.did,
                 }),
             )

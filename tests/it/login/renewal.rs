@@ -79,7 +79,7 @@ async fn stale(app: &App, liar: &Liar) {
     liar.hands_out(600, SLOW);
 }
 
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(mut holds: impl AsyncFnMut() -> bool) {
     let come = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;

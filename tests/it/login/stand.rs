@@ -1,6 +1,12 @@
 //! Gateways that people can sign in at, in the test's own process.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
 use axum::Router;
+use chrono::TimeDelta;
 use gateway::{api::http::router, app::App, config, infra::clock::Clock};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -34,14 +40,39 @@ pub(super) fn settings(devnet: Option<&Devnet>, test: &TestDb, more: &[(&str, &s
 
 /// The program with these settings, as a process of its own would open it.
 pub(super) async fn open(settings: &[(String, String)]) -> App {
+    open_with(settings, Clock::system()).await
+}
+
+/// The same, with a clock of its own.
+pub(super) async fn open_with(settings: &[(String, String)], clock: Clock) -> App {
     let config = config::load(None, settings.to_vec(), toml::Table::new()).unwrap();
-    App::open(config, Clock::system()).await.unwrap()
+    App::open(config, clock).await.unwrap()
+}
+
+/// A clock that goes ahead of the machine's when the test says so.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Time(Arc<AtomicI64>);
+
+impl Time {
+    pub(super) fn clock(&self) -> Clock {
+        let ahead = Arc::clone(&self.0);
+        Clock::steered(move || Clock::system().now() + TimeDelta::seconds(ahead.load(Ordering::SeqCst)))
+    }
+
+    /// Lets time pass; a negative one is taken back.
+    pub(super) fn pass(&self, time: TimeDelta) {
+        self.0.fetch_add(time.num_seconds(), Ordering::SeqCst);
+    }
 }
 
 impl Stand {
     /// One that people of this machine reach, a public client.
     pub(super) async fn public(settings: &[(String, String)]) -> Self {
-        let app = open(settings).await;
+        Self::of(open(settings).await).await
+    }
+
+    /// The same, of a program that is open.
+    pub(super) async fn of(app: App) -> Self {
         let (address, task) = serve(&app).await;
         Self { app, origin: address.clone(), address, task }
     }
@@ -78,7 +109,12 @@ async fn serve(app: &App) -> (String, JoinHandle<()>) {
 
 /// Serves on a port of its own.
 pub(super) async fn listen(routes: Router) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listen_at("127.0.0.1:0", routes).await
+}
+
+/// Serves at an address.
+pub(super) async fn listen_at(address: &str, routes: Router) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     (address, tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() }))
 }

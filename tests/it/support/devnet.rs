@@ -163,6 +163,11 @@ impl Devnet {
         self.control(&format!("pds/start?name={name}"), Value::Null).await;
     }
 
+    /// Lets time pass for the whole network, in seconds.
+    pub(crate) async fn pass_time(&self, seconds: i64) {
+        self.control(&format!("clock/pass?seconds={seconds}"), Value::Null).await;
+    }
+
     /// Cuts every open stream of the relay; returns how many there were.
     pub(crate) async fn drop_streams(&self) -> u64 {
         self.control("relay/drop", Value::Null).await["dropped"].as_u64().unwrap()
@@ -247,6 +252,18 @@ impl Account {
         let handle = format!("{name}.{domain}");
         self.call("com.atproto.identity.updateHandle", json!({ "handle": handle })).await;
         handle
+    }
+
+    /// Its address of mail.
+    pub(crate) fn email(&self) -> &str {
+        &self.email
+    }
+
+    /// Confirms the address, with the token that the PDS mails.
+    pub(crate) async fn confirm_email(&self) {
+        self.call("com.atproto.server.requestEmailConfirmation", Value::Null).await;
+        let token = self.mailed_token().await;
+        self.call("com.atproto.server.confirmEmail", json!({ "email": self.email, "token": token })).await;
     }
 
     /// Deletes the account for good, with the token that its PDS mails.

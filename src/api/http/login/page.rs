@@ -7,12 +7,18 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 
+use url::form_urlencoded;
+
 use super::{
     ICON_PATH, PATH, STYLE_PATH,
     person::{Mine, PATH as SESSION_PATH},
+    purpose,
     words::Said,
 };
-use crate::{app::App, domain::login::Ability};
+use crate::{
+    app::App,
+    domain::login::{Ability, Intent, Linking},
+};
 
 /// What a page may load, and where its forms may lead besides to us.
 macro_rules! policy {
@@ -43,28 +49,45 @@ fn guarded(policy: &'static str) -> [(HeaderName, HeaderValue); 6] {
 }
 
 /// The form: `form` proves that it was made for this browser; `who` is signed in already.
-pub(super) fn form(form: &str, typed: &str, way_back: &str, said: Option<&Said>, who: Option<&str>) -> Html<String> {
+pub(super) fn form(form: &str, typed: &str, intent: &Intent, said: Option<&Said>, who: Option<&str>) -> Html<String> {
     let (mut above, mut beside) = (String::new(), String::new());
-    let (mut described, mut invalid, mut title) = ("hint", "", "Sign in");
+    let (mut described, mut invalid) = ("hint", "");
+    let heading = match intent {
+        Intent::Browse(_) => "Sign in",
+        Intent::Enter(_) => "Sign in to the app",
+        Intent::Link(_) => "Link your account",
+    };
+    let mut title = heading.to_owned();
     if let Some(said) = said {
-        (described, title) = ("problem hint", "Error: Sign in");
+        (described, title) = ("problem hint", format!("Error: {heading}"));
         if said.is_about_field() {
             (beside, invalid) = (problem(said), " aria-invalid=\"true\"");
         } else {
             above = problem(said);
         }
     }
-    if let Some(who) = who {
-        // Writing to a text cannot fail.
-        let _ = write!(
+    // Writing to a text cannot fail.
+    let _ = match (intent, who) {
+        (Intent::Link(Linking { name, .. }), _) => write!(
+            above,
+            "<p>You are signed in here as <strong>{}</strong>. What you sign in with now will belong to that account, with all \
+             that it has.</p>",
+            escape(name)
+        ),
+        (Intent::Browse(_), Some(who)) => write!(
             above,
             "<p>You are signed in as <a href=\"{SESSION_PATH}\">{}</a>. You can sign in with another account here.</p>",
             escape(who)
-        );
+        ),
+        (Intent::Browse(_) | Intent::Enter(_), _) => Ok(()),
+    };
+    let mut kept = String::new();
+    for (name, value) in purpose::parameters(intent) {
+        let _ = writeln!(kept, "<input type=\"hidden\" name=\"{name}\" value=\"{}\">", escape(value));
     }
-    let (typed, way_back, form) = (escape(typed), escape(way_back), escape(form));
+    let (typed, form) = (escape(typed), escape(form));
     let body = format!(
-        "<h1>Sign in</h1>{above}
+        "<h1>{heading}</h1>{above}
 <form method=\"post\" action=\"{PATH}\">
 <label for=\"identifier\">Your handle</label>
 <p id=\"hint\" class=\"hint\">A handle of Bluesky or of any other server of the AT Protocol, such as alice.bsky.social. Your
@@ -72,19 +95,19 @@ DID or the address of your server will do, too. You enter your password there, n
 <input id=\"identifier\" name=\"identifier\" type=\"text\" value=\"{typed}\" required autofocus maxlength=\"2048\"
  autocomplete=\"username\" autocapitalize=\"none\" autocorrect=\"off\" spellcheck=\"false\" inputmode=\"url\"
  aria-describedby=\"{described}\"{invalid}>
-<input type=\"hidden\" name=\"return_to\" value=\"{way_back}\">
-<input type=\"hidden\" name=\"form\" value=\"{form}\">
+{kept}<input type=\"hidden\" name=\"form\" value=\"{form}\">
 <button type=\"submit\">Continue</button>
 </form>"
     );
-    whole(title, &body)
+    whole(&title, &body)
 }
 
 /// The page of whoever is signed in.
 pub(super) fn signed_in(mine: &Mine<'_>) -> Html<String> {
-    let mut body = format!("<h1>You are signed in</h1><p>as <strong>{}</strong></p>", escape(mine.who));
-    if mine.way_back.is_somewhere() {
-        let to = escape(mine.way_back.as_str());
+    let title = if mine.is_linked { "Your account is linked" } else { "You are signed in" };
+    let mut body = format!("<h1>{title}</h1><p>as <strong>{}</strong></p>", escape(mine.who));
+    if let Some(place) = mine.place {
+        let to = escape(place);
         let _ = write!(body, "<p><a class=\"button\" href=\"{to}\">Continue</a></p>");
     }
     match mine.abilities {
@@ -109,7 +132,7 @@ pub(super) fn signed_in(mine: &Mine<'_>) -> Html<String> {
             );
         }
     }
-    let form = escape(mine.form);
+    let Some(form) = mine.form.map(escape) else { return whole(title, &body) };
     let _ = write!(
         body,
         "<form method=\"post\" action=\"{SESSION_PATH}\"><input type=\"hidden\" name=\"form\" value=\"{form}\">
@@ -125,7 +148,7 @@ pub(super) fn signed_in(mine: &Mine<'_>) -> Html<String> {
         );
     }
     body.push_str("</form>");
-    whole("You are signed in", &body)
+    whole(title, &body)
 }
 
 /// The same page where nobody is.
@@ -137,29 +160,34 @@ pub(super) fn nobody() -> Html<String> {
     whole("You are not signed in", &body)
 }
 
-/// After a login that came to nothing.
-pub(super) fn failed(said: &Said) -> Html<String> {
-    let problem = problem(said);
-    let body = format!(
-        "<h1>You are not signed in</h1>{problem}
-<p><a class=\"button\" href=\"{PATH}\">Start again</a></p>"
-    );
-    whole("Error: You are not signed in", &body)
+/// After a login that came to nothing. What it was for, where that is known, is kept for the next attempt.
+pub(super) fn failed(said: &Said, intent: Option<&Intent>) -> Html<String> {
+    let (problem, again) = (problem(said), again(intent));
+    whole("Error: You are not signed in", &format!("<h1>You are not signed in</h1>{problem}\n<p>{again}</p>"))
 }
 
 /// The same where somebody is signed in all the same.
-pub(super) fn unchanged(said: &Said) -> Html<String> {
+pub(super) fn unchanged(said: &Said, intent: Option<&Intent>) -> Html<String> {
     let problem = problem(said);
+    let again = intent.map(|intent| format!("<p>{}</p>", again(Some(intent)))).unwrap_or_default();
     let body = format!(
-        "<h1>Nothing has changed</h1>{problem}
+        "<h1>Nothing has changed</h1>{problem}{again}
 <p><a class=\"button\" href=\"{SESSION_PATH}\">See who is signed in</a></p>"
     );
     whole("Error: Nothing has changed", &body)
 }
 
+fn again(intent: Option<&Intent>) -> String {
+    let parameters = intent.map(purpose::parameters).unwrap_or_default();
+    let said = parameters.into_iter().filter(|(_, value)| !value.is_empty());
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(said).finish();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("<a class=\"button\" href=\"{PATH}{mark}{}\">Start again</a>", escape(&query))
+}
+
 /// A failure before anything else is known.
 pub(super) fn refused(said: &Said) -> Response {
-    (said.status, guarded(policy!("")), failed(said)).into_response()
+    (said.status, guarded(policy!("")), failed(said, None)).into_response()
 }
 
 fn problem(said: &Said) -> String {

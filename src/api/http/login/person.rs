@@ -47,16 +47,23 @@ pub(super) struct Mine<'a> {
     /// What the PDS lets us do; `None` where it lets us do nothing until the person signs in again.
     pub(super) abilities: Option<Abilities>,
     /// Where to go on to.
-    pub(super) way_back: &'a WayBack,
-    /// What the forms carry.
-    pub(super) form: &'a str,
+    pub(super) place: Option<&'a str>,
+    /// What the forms carry; `None` where the browser has no session, since it is an app that was signed in to.
+    pub(super) form: Option<&'a str>,
+    /// The account of the network was linked just now.
+    pub(super) is_linked: bool,
+}
+
+/// Who is signed in with the browser that sends these headers. What is done for them needs more than their cookie, which
+/// comes along from every page: a form of ours, or the login that this browser began.
+pub(super) async fn actor(app: &App, headers: &HeaderMap) -> Result<Actor> {
+    actor::identify(app, Shown { authorization: None, cookie: cookie::shown(app, headers) }, None).await
 }
 
 /// Whoever is signed in with the browser that sends these headers, and what the forms of their pages carry.
 pub(super) async fn signed_in(app: &App, headers: &HeaderMap) -> Result<Option<(Person, String)>> {
     let Some(token) = cookie::shown(app, headers) else { return Ok(None) };
-    let shown = Shown { authorization: None, cookie: Some(token) };
-    Ok(match actor::identify(app, shown, None).await? {
+    Ok(match actor(app, headers).await? {
         Actor::Person(person) => Some((person, form_of(token))),
         _ => None,
     })
@@ -95,7 +102,8 @@ async fn show(State(app): State<App>, RawQuery(query): RawQuery, headers: Header
             None => None,
         };
         let who = name_of(&app, &person).await?;
-        Ok(page::signed_in(&Mine { who: &who, abilities, way_back: &way_back, form: &form }))
+        let place = way_back.is_somewhere().then(|| way_back.as_str());
+        Ok(page::signed_in(&Mine { who: &who, abilities, place, form: Some(&form), is_linked: false }))
     };
     match shown.await {
         Ok(html) => (page::guard(&app), html).into_response(),
@@ -140,5 +148,5 @@ async fn act(State(app): State<App>, request: Request) -> Response {
 fn refuse(app: &App, error: &Error) -> Response {
     tell(error);
     let said = words::of(error);
-    (said.status, page::guard(app), page::unchanged(&said)).into_response()
+    (said.status, page::guard(app), page::unchanged(&said, None)).into_response()
 }

@@ -57,6 +57,17 @@ const WORDS: &[(&str, &str)] = &[
     ("LOGIN_BROWSER", "This login was begun in another browser. Start again in this one."),
     ("LOGIN_ISSUER", "The answer came from another server than we asked. Nothing was signed in; start again."),
     ("LOGIN_ACCOUNT", "You signed in as somebody else than you entered. Start again, and choose that account there."),
+    ("REDIRECT_REFUSED", "The app that sent you here is none that this gateway knows. Nothing was signed in."),
+    ("CHALLENGE_INVALID", "The app that sent you here asked in a way that is not safe. Nothing was signed in."),
+    ("STATE_TOO_LONG", "The app that sent you here sent too much along. Nothing was signed in."),
+    ("UNAUTHENTICATED", "Sign in to the account first that you want to link another one to."),
+    (
+        "LINK_SESSION",
+        "You are not signed in here as you were when you began to link your account. Nothing was linked; sign in and start \
+         again.",
+    ),
+    ("ALREADY_LINKED", "Your account here is linked to another account of the network. Nothing was changed."),
+    ("DID_TAKEN", "This account of the network belongs to another member here. Nothing was changed."),
     ("LOGIN_DECLINED", "You did not allow it, so nothing was signed in."),
     ("SIGN_IN_AGAIN", "The key of this gateway was exchanged. Start again."),
 ];
@@ -65,7 +76,9 @@ pub(super) fn of(error: &Error) -> Said {
     let reason = error.reason();
     if let Some((code, text)) = WORDS.iter().find(|(code, _)| *code == reason) {
         let status = match reason {
-            "LOGIN_BROWSER" | "LOGIN_FORM" | "SESSION_FORM" => StatusCode::FORBIDDEN,
+            "LOGIN_BROWSER" | "LOGIN_FORM" | "SESSION_FORM" | "LINK_SESSION" => StatusCode::FORBIDDEN,
+            "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
+            "ALREADY_LINKED" | "DID_TAKEN" => StatusCode::CONFLICT,
             _ => StatusCode::BAD_REQUEST,
         };
         return said(status, code, text);

@@ -109,6 +109,21 @@ pub struct Completed {
     pub note: String,
 }
 
+/// A login that came to nothing.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: Error,
+    /// The note of [`Wanted`], where the login is the one of this browser and this server.
+    pub note: Option<String>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, note: None }
+    }
+}
+
 /// What is posted to an endpoint of an authorization server.
 pub(super) struct Form<'a> {
     pub(super) issuer: &'a str,
@@ -220,16 +235,25 @@ impl OAuth {
     /// one of another browser; `LOGIN_ISSUER` for an answer of another server; `LOGIN_DECLINED` when the person did not
     /// want to; `LOGIN_ACCOUNT` when somebody else came back; else as [`start`](Self::start). After any of them the
     /// login is over.
-    pub async fn complete(&self, answered: &Answered<'_>) -> Result<Completed> {
+    pub async fn complete(&self, answered: &Answered<'_>) -> Result<Completed, Failed> {
         let mut pending = self.take(answered.state).await?;
         let shown = digest(answered.browser.as_bytes());
         if !bool::from(shown.as_bytes().ct_eq(pending.browser.as_bytes())) {
-            return Err(Error::invalid("state", "LOGIN_BROWSER", "this login was begun in another browser"));
+            return Err(Error::invalid("state", "LOGIN_BROWSER", "this login was begun in another browser").into());
         }
         if answered.issuer != Some(pending.server.issuer.as_str()) {
-            return Err(Error::invalid("iss", "LOGIN_ISSUER", "another server answered than was asked"));
+            return Err(Error::invalid("iss", "LOGIN_ISSUER", "another server answered than was asked").into());
         }
-        let code = match answered.verdict {
+        let note = std::mem::take(&mut pending.note);
+        match self.finish(pending, answered.verdict).await {
+            Ok((tokens, handle, pds)) => Ok(Completed { did: tokens.did, handle, pds, scope: tokens.scope, note }),
+            Err(error) => Err(Failed { error, note: Some(note) }),
+        }
+    }
+
+    /// The tokens, which are kept; the handle, where it is verified; and the PDS.
+    async fn finish(&self, mut pending: Pending, verdict: Verdict<'_>) -> Result<(Tokens, Option<String>, Url)> {
+        let code = match verdict {
             Verdict::Code(code) if code.len() <= MAX_PARAMETER => code,
             Verdict::Code(_) => return Err(upstream(anyhow!("a code of more than {MAX_PARAMETER} bytes"))),
             Verdict::Error("access_denied") => {
@@ -238,20 +262,19 @@ impl OAuth {
             Verdict::Error(error) => return Err(upstream(anyhow!("it refused: {}", super::refused::plain(error)))),
         };
         let tokens = self.exchange(&mut pending, code).await?;
-        match self.vouch(&pending, &tokens).await {
+        let vouched = self.vouch(&pending, &tokens).await;
+        let session = Session::of(&pending.server, pending.client, pending.key, pending.proofs, &tokens);
+        match vouched {
             Ok((resolved, pds)) => {
-                let session = Session::of(&pending.server, pending.client, pending.key, pending.proofs, &tokens)
-                    .at(pds.clone(), self.parts().clock.now());
-                self.keep(session).await?;
+                self.keep(session.at(pds.clone(), self.parts().clock.now())).await?;
                 let handle = match resolved.handle {
                     Handle::Verified(handle) => Some(handle),
                     Handle::Invalid { .. } | Handle::Unknown => None,
                 };
-                Ok(Completed { did: tokens.did, handle, pds, scope: tokens.scope, note: pending.note })
+                Ok((tokens, handle, pds))
             }
             Err(error) => {
                 // Nobody will use these.
-                let session = Session::of(&pending.server, pending.client, pending.key, pending.proofs, &tokens);
                 self.revoke_behind(session);
                 Err(error)
             }

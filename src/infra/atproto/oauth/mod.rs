@@ -34,7 +34,7 @@ pub use self::{
     grants::{Action, Grants},
     key::unguessable,
     keyset::Keyset,
-    login::{Answered, Begun, Completed, Target, Verdict, Wanted},
+    login::{Answered, Begun, Completed, Failed, Target, Verdict, Wanted},
 };
 use self::{proof::Way, server::SERVICE, session::Unsaved};
 use super::identity::Directory;

@@ -4,13 +4,21 @@
 //! over all processes, reads the session again under it, and writes the next one only in the place of that. The work is not
 //! the caller's: it goes on when the caller leaves. When a process dies between the server's answer and the store, the next
 //! one is refused by the server, the session ends, and the person signs in again.
+//!
+//! Before a refresh token is shown to anybody, the DID's document is read again, and must lead to the issuer of the session: an
+//! account that has moved to another server takes its sessions with it from nowhere, and one that has moved to another PDS
+//! of the same server is asked there from then on. While the directory, or the PDS, cannot say, what it said last counts, for
+//! a day; after that nothing is renewed until somebody says it again. The session waits meanwhile.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
+use chrono::TimeDelta;
+use futures_util::FutureExt;
 use metrics::counter;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
+use url::Url;
 
 use super::{
     OAuth,
@@ -21,12 +29,17 @@ use super::{
     sign_in_again,
     tokens::Tokens,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    infra::atproto::syntax::Did,
+};
 
-/// Longer than an exchange takes with all its attempts; one that takes longer still writes over nobody.
-const LOCK: Duration = Duration::from_mins(1);
+/// How long the lock of a process stays that has died. It is renewed by one that lives; one that loses it writes over nobody.
+const LOCK: Duration = Duration::from_secs(15);
 /// How long one waits for another who renews.
 const PATIENCE: Duration = Duration::from_secs(50);
+/// How long it is believed where an account is while nobody can say.
+const BELIEVED: TimeDelta = TimeDelta::days(1);
 
 impl OAuth {
     /// The session after the one with this access token: another's, or one that is renewed now.
@@ -46,16 +59,15 @@ impl OAuth {
                 return Ok(held);
             }
             if let Some(lock) = self.parts().kv.lock(&format!("oauth:{did}"), LOCK).await? {
-                // What was read before the lock may be old.
-                let outcome = match self.load(did).await {
-                    Ok(Some(held)) if held.session.access == access => counted(self.renew(&held.session).await),
-                    Ok(held) => held.ok_or_else(sign_in_again),
-                    Err(error) => Err(error),
+                let work = async {
+                    // What was read before the lock may be old.
+                    let held = self.load(did).await?.ok_or_else(sign_in_again)?;
+                    if held.session.access != access {
+                        return Ok(held);
+                    }
+                    counted(self.renew(held.session).boxed().await)
                 };
-                if let Err(error) = lock.release().await {
-                    debug!(error = error.chain(), "a lock was not released; it expires");
-                }
-                return outcome;
+                return lock.throughout(work).await;
             }
             if Instant::now() > until {
                 let source = anyhow!("somebody else has been renewing the session for {PATIENCE:?}");
@@ -65,7 +77,8 @@ impl OAuth {
         }
     }
 
-    async fn renew(&self, session: &Session) -> Result<Held> {
+    async fn renew(&self, session: Session) -> Result<Held> {
+        let session = &self.follow(session).await?;
         let did = session.did.as_str();
         let Some(refresh) = session.refresh.clone().filter(|_| session.client == self.client().id()) else {
             self.end(did, &session.access).await?;
@@ -100,6 +113,38 @@ impl OAuth {
                 held.ok_or_else(sign_in_again)
             }
         }
+    }
+
+    /// The session with the PDS where its account is now; it ends when that is another server's.
+    async fn follow(&self, session: Session) -> Result<Session> {
+        let now = self.parts().clock.now();
+        match self.home(&session.did).await {
+            Ok(Some((pds, issuer))) if issuer == session.issuer => Ok(session.still_at(pds, now)),
+            Ok(_) => {
+                info!(did = session.did, "an account has moved away from the server of its session");
+                self.end(&session.did, &session.access).await?;
+                self.revoke_behind(session);
+                Err(sign_in_again())
+            }
+            Err(error @ (Error::Upstream { .. } | Error::RateLimited { .. }))
+                if now < session.resolved_at + BELIEVED =>
+            {
+                debug!(
+                    did = session.did,
+                    error = error.chain(),
+                    "nobody can say where an account is; it is believed where it was"
+                );
+                Ok(session)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The PDS of an account and the issuer that speaks for it, as they say now.
+    async fn home(&self, did: &str) -> Result<Option<(Url, String)>> {
+        let Some(pds) = self.parts().directory.pds(&Did::parse(did)?).await? else { return Ok(None) };
+        let issuer = server::issuer_of(&self.parts().outbound, &pds).await?;
+        Ok(Some((pds, issuer)))
     }
 }
 

@@ -55,6 +55,9 @@ pub(super) struct Session {
     pub(super) scope: String,
     pub(super) expires_at: DateTime<Utc>,
     pub(super) signed_in_at: DateTime<Utc>,
+    /// When the DID's own document led to this issuer last.
+    #[serde(default)]
+    pub(super) resolved_at: DateTime<Utc>,
 }
 
 /// A session with the value that holds it.
@@ -93,11 +96,17 @@ impl Session {
             scope: tokens.scope.clone(),
             expires_at: tokens.expires_at,
             signed_in_at: tokens.expires_at,
+            resolved_at: DateTime::default(),
         }
     }
 
     pub(super) fn at(self, pds: Url, now: DateTime<Utc>) -> Self {
-        Self { pds: Some(pds), signed_in_at: now, ..self }
+        Self { signed_in_at: now, ..self.still_at(pds, now) }
+    }
+
+    /// The same session, whose account is at this PDS now.
+    pub(super) fn still_at(self, pds: Url, now: DateTime<Utc>) -> Self {
+        Self { pds: Some(pds), resolved_at: now, ..self }
     }
 
     /// The same session with its next tokens.
