@@ -1,6 +1,8 @@
-//! Signing in at real PDSes, through their own pages, by the HTTP requests that a browser makes: whole logins ([`whole`]),
-//! what is refused ([`refused`]), sessions that are renewed ([`renewal`]), and a server that lies ([`hostile`]). [`chromium`] does
-//! the first with a real browser, and [`leaving`] the page from which people sign out.
+//! Signing in, most of it at real PDSes, through their own pages, by the HTTP requests that a browser makes: whole logins
+//! ([`whole`]), of apps ([`apps`]), and to link accounts ([`linking`]); what is refused ([`refused`], [`theft`]); sessions that are
+//! renewed ([`renewal`], [`moving`], [`crash`]), and what happens to them meanwhile ([`lives`], [`scopes`]); the address that comes
+//! with them ([`emails`]); and a server that lies ([`hostile`]). [`chromium`] signs in with a real browser, and [`leaving`] is about
+//! the page from which people sign out.
 
 #![expect(
     clippy::expect_used,

@@ -6,6 +6,7 @@ use gateway::{
     domain::{
         account,
         ingest::submit,
+        login,
         session::{self, Kind},
     },
     infra::atproto::syntax::Did,
@@ -100,22 +101,31 @@ async fn a_link_is_made_cut_and_made_again() {
         assert_eq!(walk.user_id, ada.id, "what the account had is the member's now");
         // The session that was there before opens nothing of it.
         assert_eq!(session::find(&stand.app, &before).await.unwrap(), None);
-        let viewer = "{ viewer { user { did } blueskyLink { did connected } } }";
+        let viewer = "{ viewer { user { did } blueskyLink { did connected permissions } } }";
         let shown = ask(&stand, &mut browser, viewer).await;
         assert_eq!(shown["data"]["viewer"]["user"]["did"], liar.did, "{shown}");
 
-        let cut = ask(&stand, &mut browser, "mutation { disconnectBluesky { blueskyLink { connected } } }").await;
-        assert_eq!(cut["data"]["disconnectBluesky"]["blueskyLink"]["connected"], false, "{cut}");
+        let cut =
+            ask(&stand, &mut browser, "mutation { disconnectBluesky { blueskyLink { connected permissions } } }").await;
+        let expected = json!({ "connected": false, "permissions": [] });
+        assert_eq!(cut["data"]["disconnectBluesky"]["blueskyLink"], expected, "{cut}");
         assert!(!has_session(&stand.app, &liar.did).await);
         let page = browser.begin_for(&stand.origin, &[("link", "1"), ("return_to", "/graphiql")], &liar.did).await;
         assert_eq!(page.status, 303, "{page:#?}");
         let page = browser.come_back(&stand.origin, &liar.origin, &liar.state()).await;
         assert_eq!((page.status, page.location()), (303, "/graphiql"));
         let shown = ask(&stand, &mut browser, viewer).await;
-        assert_eq!(shown["data"]["viewer"]["blueskyLink"], json!({ "did": liar.did, "connected": true }), "{shown}");
-        assert!(has_session(&stand.app, &liar.did).await);
-        // Whoever signs in as the account is that member.
+        let permissions = ["WRITE_EVENTS", "WRITE_RSVPS", "UPLOAD_IMAGES", "READ_EMAIL"];
+        let expected = json!({ "did": liar.did, "connected": true, "permissions": permissions });
+        assert_eq!(shown["data"]["viewer"]["blueskyLink"], expected, "{shown}");
+        // Its session is lost: the link stands, and says that nothing can be done by it.
+        assert!(login::disconnect(&stand.app, &Did::parse(&liar.did).unwrap()).await.unwrap());
+        let shown = ask(&stand, &mut browser, viewer).await;
+        let expected = json!({ "did": liar.did, "connected": true, "permissions": [] });
+        assert_eq!(shown["data"]["viewer"]["blueskyLink"], expected, "{shown}");
         sign_in(&stand.app, &liar, &liar.did).await.unwrap();
+        // Whoever signs in as the account is that member.
+        assert!(has_session(&stand.app, &liar.did).await);
         assert_eq!(user::Entity::find().all(test.db.read()).await.unwrap().len(), 1);
         let deeds = audit_entry::Entity::find().all(test.db.read()).await.unwrap();
         let deeds: Vec<_> = deeds.iter().map(|deed| deed.action).collect();
