@@ -20,6 +20,7 @@ mod m20261123_000008_add_administration;
 mod m20261123_000009_add_people;
 mod m20261123_000009_count_losses;
 mod m20261123_000010_find_failures;
+mod m20261123_000011_lead_with_records;
 
 /// All migrations, oldest first.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000009_count_losses::Migration),
             Box::new(m20261123_000010_find_failures::Migration),
             Box::new(m20261123_000009_add_people::Migration),
+            Box::new(m20261123_000011_lead_with_records::Migration),
         ]
     }
 }

@@ -222,6 +222,22 @@ pub async fn lock(tx: &impl ConnectionTrait, keys: &[impl AsRef<str> + Sync]) ->
     Ok(())
 }
 
+/// Takes one of `keys` as [`lock`] does: one that is free, else it waits for any of them.
+pub async fn lock_one_of(tx: &impl ConnectionTrait, keys: &[&str]) -> Result<()> {
+    if tx.get_database_backend() != DbBackend::Postgres || keys.is_empty() {
+        return Ok(());
+    }
+    // In any order: who has to wait does not always wait for the same.
+    let mut keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    fastrand::shuffle(&mut keys);
+    // The second is only looked at when the first has found none.
+    let sql = "SELECT COALESCE(
+        (SELECT true FROM unnest($1::text[]) AS k WHERE pg_try_advisory_xact_lock(hashtextextended(k, 0)) LIMIT 1),
+        (SELECT count(pg_advisory_xact_lock(hashtextextended($1[1], 0))) > 0))";
+    tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await?;
+    Ok(())
+}
+
 impl From<DbErr> for Error {
     /// A lost connection and what passes by itself mean that the database is away; everything else, such as a statement
     /// that it refuses, is a mistake of ours.

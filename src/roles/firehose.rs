@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    convert::Infallible,
+    future::pending,
     sync::Arc,
 };
 
@@ -30,8 +32,9 @@ use crate::{
 
 /// Items that wait for the queue; a full buffer stops reading, which the server then notices.
 const BUFFER: usize = 100;
-/// Items of one publication.
-const BATCH: usize = 100;
+/// Items of one publication, and about their bytes: what has come while the one before was under way.
+const BATCH: usize = 500;
+const BYTES: usize = 4 << 20;
 /// DIDs that are remembered as known.
 const KNOWN: usize = 100_000;
 
@@ -84,19 +87,32 @@ struct Publisher {
 
 impl Publisher {
     async fn run(mut self, mut items: mpsc::Receiver<Item>, shutdown: &CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut batch, mut next) = (Vec::new(), Vec::new());
         let mut recovery = Recovery::new("hand messages to the queue", needs(&self.app, &self.queues));
-        while items.recv_many(&mut batch, BATCH).await > 0 {
-            // A full buffer holds the stream back meanwhile.
-            while let Err(error) = self.publish(&batch).await {
-                // What was not published is read again: the cursor has not moved.
-                if shutdown.run_until_cancelled(recovery.pause(&error)).await.is_none() {
-                    return;
-                }
+        while !batch.is_empty() || items.recv_many(&mut batch, BATCH).await > 0 {
+            // A full buffer holds the stream back.
+            let goes_on = tokio::select! {
+                goes_on = self.insist(&batch, &mut recovery, shutdown) => goes_on,
+                never = gather(&mut items, &mut next) => match never {},
+            };
+            if !goes_on {
+                return;
             }
-            recovery.works();
             batch.clear();
+            std::mem::swap(&mut batch, &mut next);
         }
+    }
+
+    /// Publishes, again and again until it succeeds; `false` when it is time to stop.
+    async fn insist(&mut self, batch: &[Item], recovery: &mut Recovery, shutdown: &CancellationToken) -> bool {
+        while let Err(error) = self.publish(batch).await {
+            // What was not published is read again: the cursor has not moved.
+            if shutdown.run_until_cancelled(recovery.pause(&error)).await.is_none() {
+                return false;
+            }
+        }
+        recovery.works();
+        true
     }
 
     async fn publish(&mut self, batch: &[Item]) -> Result<()> {
@@ -182,4 +198,15 @@ impl Publisher {
         self.known.extend(authors.into_iter().chain(others));
         Ok(())
     }
+}
+
+/// Takes in what comes, up to a full batch, for as long as anybody waits for it.
+async fn gather(items: &mut mpsc::Receiver<Item>, batch: &mut Vec<Item>) -> Infallible {
+    let mut bytes = 0;
+    while batch.len() < BATCH && bytes < BYTES {
+        let Some(item) = items.recv().await else { break };
+        bytes += if let Item::Frame(frame) = &item { frame.json.len() } else { 0 };
+        batch.push(item);
+    }
+    pending().await
 }

@@ -1,10 +1,14 @@
 //! Takes a file of messages through the pipeline: Jetstream v1 JSON, one message a line.
 //!
 //! Reading the same file again changes nothing, so a replay that was cut off is simply started once more.
+//!
+//! Messages of one account keep their order, as in the queue: two batches that are written at the same time then do not make
+//! the same accounts, and none waits for the other.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
 use tokio::{
@@ -14,7 +18,7 @@ use tokio::{
 
 use crate::{
     app::App,
-    domain::ingest::{Outcome, submit},
+    domain::ingest::{Outcome, line, submit},
     error::{Error, Result},
 };
 
@@ -23,8 +27,9 @@ const BYTES: usize = 2 << 20;
 /// Bytes of a line that are kept; the rest of a longer one is passed over, and what is left is parked.
 const LINE_BYTES: u64 = 16 << 20;
 
-/// Batches in the pipeline at once: while the database writes one, the next is read and understood.
-const AT_ONCE: usize = 2;
+/// Parts that are taken through the pipeline beside each other, each with the messages of some of the accounts: while the
+/// database writes a batch of one, those of the others are read and understood, or written too.
+const LANES: usize = 3;
 
 /// What a replay did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +67,8 @@ impl fmt::Display for Summary {
 
 /// Reads to the end. `progress` is told how many bytes have been read since it was last called.
 pub async fn run(app: &App, mut input: impl AsyncBufRead + Unpin, mut progress: impl FnMut(u64)) -> Result<Summary> {
-    let mut run = Run { app, summary: Summary::default(), batch: Vec::new(), held: 0, under_way: VecDeque::new() };
+    let mut summary = Summary::default();
+    let mut lanes: [Lane; LANES] = Default::default();
     loop {
         let mut line = Vec::new();
         let bytes = read_line(&mut input, &mut line).await.map_err(|error| unreadable(&error))?;
@@ -72,57 +78,68 @@ pub async fn run(app: &App, mut input: impl AsyncBufRead + Unpin, mut progress: 
         progress(bytes);
         // What is not UTF-8 is parked like everything else that cannot be read.
         let line = String::from_utf8_lossy(&line).trim().to_owned();
-        if !line.is_empty() {
-            run.take(line).await?;
+        if line.is_empty() {
+            continue;
+        }
+        summary.read += 1;
+        let number = lane_of(&line);
+        if let Some(lane) = lanes.get_mut(number) {
+            lane.take(app, line, &mut summary).await?;
         }
     }
-    run.send().await?;
-    while run.settle().await? {}
-    Ok(run.summary)
+    for lane in &mut lanes {
+        lane.send(app, &mut summary).await?;
+    }
+    for lane in &mut lanes {
+        lane.settle(&mut summary).await?;
+    }
+    Ok(summary)
 }
 
-/// A replay under way.
-struct Run<'a> {
-    app: &'a App,
-    summary: Summary,
+/// The messages of some of the accounts.
+#[derive(Default)]
+struct Lane {
     batch: Vec<String>,
     /// Bytes of the batch.
     held: usize,
-    /// Batches in the pipeline, in their order.
-    under_way: VecDeque<JoinHandle<Result<Vec<Outcome>>>>,
+    /// The batch before, in the pipeline.
+    under_way: Option<JoinHandle<Result<Vec<Outcome>>>>,
 }
 
-impl Run<'_> {
-    async fn take(&mut self, line: String) -> Result<()> {
-        self.summary.read += 1;
+impl Lane {
+    async fn take(&mut self, app: &App, line: String, summary: &mut Summary) -> Result<()> {
         self.held += line.len();
         self.batch.push(line);
-        if self.batch.len() >= self.app.config.ingest.batch_size || self.held >= BYTES {
-            self.send().await?;
+        if self.batch.len() >= app.config.ingest.batch_size || self.held >= BYTES {
+            self.send(app, summary).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self) -> Result<()> {
-        let (app, batch) = (self.app.clone(), std::mem::take(&mut self.batch));
+    /// Sends the batch through the pipeline when the one before is through.
+    async fn send(&mut self, app: &App, summary: &mut Summary) -> Result<()> {
+        self.settle(summary).await?;
+        let (app, batch) = (app.clone(), std::mem::take(&mut self.batch));
         self.held = 0;
-        if !batch.is_empty() {
-            self.under_way.push_back(tokio::spawn(async move { submit(&app, &batch).await }));
-        }
-        if self.under_way.len() >= AT_ONCE {
-            self.settle().await?;
-        }
+        self.under_way = Some(tokio::spawn(async move { submit(&app, &batch).await }));
         Ok(())
     }
 
-    /// Waits for the oldest batch; whether there was one.
-    async fn settle(&mut self) -> Result<bool> {
-        let Some(oldest) = self.under_way.pop_front() else { return Ok(false) };
-        for outcome in oldest.await.map_err(Error::bug)?? {
-            self.summary.count(&outcome);
+    /// Waits for the batch in the pipeline.
+    async fn settle(&mut self, summary: &mut Summary) -> Result<()> {
+        let Some(under_way) = self.under_way.take() else { return Ok(()) };
+        for outcome in under_way.await.map_err(Error::bug)?? {
+            summary.count(&outcome);
         }
-        Ok(true)
+        Ok(())
     }
+}
+
+/// The lane of a message: always the same for one account, and any for a message that names none.
+fn lane_of(line: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    line::account(line).hash(&mut hasher);
+    usize::try_from(hasher.finish() % LANES as u64).unwrap_or_default()
 }
 
 /// Reads to the end of the line, or of the input; returns how many bytes that was.

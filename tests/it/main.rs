@@ -10,6 +10,7 @@
 
 mod accounts;
 mod admin;
+mod beside;
 mod change_api;
 mod change_feed;
 mod change_log;

@@ -15,5 +15,5 @@ pub use self::{
     filter::{Filter, MAX_ACTORS},
     geo::{EARTH_RADIUS_METERS, GeoRadius, MAX_RADIUS_METERS, sphere},
     query::{Key, Sort, SortField, by_ids, count, count_of_organizers, find, list, listed, of_organizers, reachable},
-    words::{MAX_WORDS, fold_search, search_words},
+    words::{MAX_WORDS, fold_search, search_text, search_words},
 };

@@ -7,6 +7,8 @@
 //! spaces becomes the pairs of its neighbours: whoever asks for two or more characters asks for their pairs, so a text
 //! that holds all pairs far apart is found too.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Result};
 
 /// Most words of a text search.
@@ -130,6 +132,10 @@ fn runs(text: &str) -> Vec<Run> {
             runs.push(Run::Unspaced(std::mem::take(&mut unspaced)));
         }
         match kind {
+            Kind::Letter if length < MAX_WORD && character.is_ascii() => {
+                length += 1;
+                word.push(character.to_ascii_lowercase());
+            }
             Kind::Letter if length < MAX_WORD => {
                 length += 1;
                 // One by one: as part of a word the last sigma would look different from one in its middle.
@@ -161,7 +167,22 @@ fn pairs(characters: &[char]) -> impl Iterator<Item = String> {
     characters.windows(2).map(|pair| pair.iter().collect())
 }
 
-/// Text in the form that `event.search_text` holds: its words, with single spaces between them.
+/// Text as `event.search_text` holds it: its words, each once, with single spaces between them. No search asks how often or
+/// where a word stands.
+pub fn search_text(text: &str) -> String {
+    let folded = fold_search(text);
+    let mut seen = HashSet::new();
+    let mut words = String::with_capacity(folded.len());
+    for word in folded.split(' ').filter(|word| seen.insert(*word)) {
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(word);
+    }
+    words
+}
+
+/// The words of a text, with single spaces between them.
 pub fn fold_search(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     let mut push = |word: &str| {
@@ -213,7 +234,7 @@ mod tests {
     use super::*;
 
     fn finds(query: &str, text: &str) -> bool {
-        let folded = fold_search(text);
+        let folded = search_text(text);
         search_words(query).unwrap().iter().all(|asked| folded.split(' ').any(|word| word.starts_with(asked.as_str())))
     }
 
@@ -268,6 +289,12 @@ mod tests {
             assert_eq!(fold_search(text), expected, "{text}");
         }
         assert_eq!(fold_search(&"x".repeat(10_000)).len(), MAX_WORD);
+    }
+
+    #[test]
+    fn each_word_is_held_once() {
+        assert_eq!(search_text("Rust and rust, und 東京 and 東京!"), "rust and und 東京 京");
+        assert_eq!(search_text(" "), "");
     }
 
     #[test]

@@ -106,6 +106,16 @@ pub struct Claim<'a> {
     pub cid: Option<Cow<'a, str>>,
 }
 
+/// The account that a line is about, or the source that speaks; nothing for what is no line.
+pub fn account(line: &str) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Rough<'a> {
+        #[serde(borrow)]
+        did: Cow<'a, str>,
+    }
+    serde_json::from_str::<Rough<'_>>(line).ok().map(|rough| rough.did)
+}
+
 /// Writes the line of what a program says of a record of this repository, or source.
 pub fn of_claim(did: &str, at: Option<DateTime<Utc>>, claim: &Claim<'_>) -> String {
     let time_us = at.map(|at| at.timestamp_micros());

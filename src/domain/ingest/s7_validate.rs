@@ -8,7 +8,7 @@ use super::{
     s6_route::Routed,
 };
 use crate::domain::{
-    event::fold_search,
+    event::search_text,
     source::{Draft, EventDraft},
     tenant::Tenant,
 };
@@ -43,7 +43,7 @@ pub(super) fn settle(version: &mut Version, seen: DateTime<Utc>) {
 /// The rules for a draft, and what follows from it.
 pub(super) fn settle_event(event: &mut EventDraft, seen: DateTime<Utc>) {
     settle_creation(event, seen);
-    event.search_text = fold_search(&[&event.name, event.description.as_deref().unwrap_or_default()].join(" "));
+    event.search_text = search_text(&[&event.name, event.description.as_deref().unwrap_or_default()].join(" "));
 }
 
 /// A creation after the record was seen would keep an event on top of every list that is ordered by it.

@@ -23,6 +23,18 @@ use crate::error::{Error, Result};
 /// Time in which a server has to take a connection when a pool is opened.
 const GREETING: Duration = Duration::from_secs(5);
 
+/// How PostgreSQL is to choose plans.
+const PLANS: [(&str, &str); 3] = [
+    // The server's default counts a look-up as four times a page of a scan, as on a turning disk: then a few hundred keys of a
+    // batch have it read whole tables.
+    ("random_page_cost", "1.1"),
+    // A plan is kept for as long as its connection, or until the server has measured the table. One that was made while a
+    // table was nearly empty would read it from end to end still when it is large.
+    ("enable_seqscan", "off"),
+    // Where there is no other way than that, the server takes the statement for a very dear one, and would compile it.
+    ("jit", "off"),
+];
+
 /// What connections are for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Purpose {
@@ -63,13 +75,7 @@ pub(super) async fn open(
                 .pragma("cache_size", cache)
                 .pragma("temp_store", "MEMORY")
         })
-        .map_sqlx_postgres_opts(|options| {
-            options
-                .application_name("openmeet-gateway")
-                // The server's default counts a look-up as four times a page of a scan, as on a turning disk: then a few
-                // hundred keys of a batch have it read whole tables.
-                .options([("random_page_cost", "1.1")])
-        });
+        .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway").options(PLANS));
     let mut connection = Database::connect(options).await.map_err(away)?;
     let statements = Arc::clone(statements);
     connection.set_metric_callback(move |_| {

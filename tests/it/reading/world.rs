@@ -14,7 +14,7 @@ use gateway::{
     api::graphql::{RequestLoaders, Schema, schema},
     app::App,
     config,
-    domain::event::{fold_search, sphere},
+    domain::event::{search_text, sphere},
     infra::{clock::Clock, db::Db},
 };
 use sea_orm::{ActiveModelTrait, ActiveValue::NotSet, EntityTrait, IntoActiveModel};
@@ -92,7 +92,7 @@ fn event(tenant: i64, users: &[i64], number: i64) -> event::Model {
         tenant_id: tenant,
         user_id: users[usize::try_from(organizer(number)).unwrap()],
         slug: format!("event-{number}"),
-        search_text: fold_search(&name),
+        search_text: search_text(&name),
         name,
         description: None,
         starts_at: (number != 3).then(|| instant(number)),

@@ -46,13 +46,17 @@ impl Work {
         Ok(())
     }
 
-    pub(super) async fn project_events(&mut self, tx: &DatabaseTransaction) -> Result<()> {
-        if self.ledger.events().is_empty() {
+    /// Projects the events again whose record the ledger held before, or the others.
+    pub(super) async fn project_events(&mut self, tx: &DatabaseTransaction, are_stored: bool) -> Result<()> {
+        let is_meant = |uri: &String| self.ledger.is_stored(uri) == are_stored;
+        let meant: BTreeSet<String> = self.ledger.events().keys().filter(|uri| is_meant(uri)).cloned().collect();
+        if meant.is_empty() {
             return Ok(());
         }
-        let stored = self.ledger.events().keys().filter(|uri| self.ledger.is_stored(uri));
-        let mut held = event::by_uri(tx, self.tenant, stored.cloned().collect()).await?;
-        let authors = self.ledger.events().iter().filter(|(_, draft)| draft.is_some());
+        // From a record that was not held nothing has been projected either.
+        let stored = if are_stored { meant.iter().cloned().collect() } else { Vec::new() };
+        let mut held = event::by_uri(tx, self.tenant, stored).await?;
+        let authors = self.ledger.events().iter().filter(|(uri, draft)| draft.is_some() && meant.contains(*uri));
         let authors: BTreeSet<String> = authors.filter_map(|(uri, _)| organizer_of(uri)).collect();
         // Those who answered are looked up on the same occasion.
         let answering: Vec<String> = self.ledger.answers().iter().map(|(_, did)| did.clone()).collect();
@@ -61,7 +65,7 @@ impl Work {
 
         let mut written = Vec::new();
         let mut removed = Vec::new();
-        for (uri, draft) in self.ledger.events() {
+        for (uri, draft) in self.ledger.events().iter().filter(|(uri, _)| meant.contains(*uri)) {
             let before = held.remove(uri);
             let (Some(draft), Some(row)) = (draft, self.ledger.row(uri)) else {
                 removed.extend(before);

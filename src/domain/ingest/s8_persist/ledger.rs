@@ -221,6 +221,11 @@ impl Ledger {
         &self.answers
     }
 
+    /// URIs of all these events, and of those that are or were answered.
+    pub(super) fn concerned(&self) -> BTreeSet<&String> {
+        self.events.keys().chain(self.answers.iter().map(|(subject, _)| subject)).collect()
+    }
+
     /// The new content of a row.
     pub(super) fn row(&self, uri: &str) -> Option<&record::Model> {
         self.rows.get(uri)

@@ -5,15 +5,14 @@
 //! date ([`ledger`]) and then projects again whatever depends on what changed ([`events`], [`answers`]); no order of
 //! arrival can leave a trace.
 //!
-//! One batch is written at a time, over all processes ([`LOCK`]). Finer locks would have to be known beforehand, and are
-//! not: which answers wait for an event, or which events an account has answered, shows only on the way. And they would
-//! win little: batches meet in the counts of the same few events, and the time under the lock is the database's own.
+//! Batches are written beside each other as far as they are about different records and events ([`locks`]).
 
 mod answers;
 mod claims;
 mod events;
 mod items;
 mod ledger;
+mod locks;
 mod touched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,7 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use sea_orm::DatabaseTransaction;
 
-use self::{items::Items, ledger::Ledger, touched::Touched};
+pub use self::locks::LOCK;
+use self::{items::Items, ledger::Ledger, locks::Locks, touched::Touched};
 use super::{
     parked::{Parked, Stage, park},
     s4_map::{Mapped, RecordChange},
@@ -39,11 +39,8 @@ use crate::{
         tenant::Tenant,
     },
     error::Result,
-    infra::{atproto::syntax::AtUri, db},
+    infra::atproto::syntax::AtUri,
 };
-
-/// The key that whoever writes projections locks first and keeps until the commit.
-pub const LOCK: [&str; 1] = ["projections"];
 
 /// What a message did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,14 +108,14 @@ pub(super) async fn persist(app: &App, bodies: &[String], parts: Vec<Validated>)
 }
 
 async fn run(tx: &DatabaseTransaction, app: &App, bodies: &[String], parts: &[Validated]) -> Result<Persisted> {
-    db::lock(tx, &LOCK).await?;
-    // Asked under the lock: what is written later is dated later.
+    let locks = Locks::take(tx, parts).await?;
+    // Asked under the lock: what is written later of an account is dated later.
     let now = app.clock.now();
     let mut persisted = Persisted { effects: vec![Effect::Unchanged; bodies.len()], ..Persisted::default() };
     for part in parts {
         let mut work = Work::begin(tx, part, (now, app.config.ingest.max_record_bytes)).await?;
         work.persisted.effects = part.messages.iter().map(|message| work.take(message)).collect();
-        work.write(tx).await?;
+        work.write(tx, locks).await?;
         persisted.add(work.persisted, &part.places);
     }
     let refused: Vec<(&String, &Parked)> = bodies
@@ -263,7 +260,7 @@ impl Work {
         }
     }
 
-    async fn write(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+    async fn write(&mut self, tx: &DatabaseTransaction, locks: Locks) -> Result<()> {
         for did in &self.changed_standings {
             let Some(standing) = self.standings.get(did) else { continue };
             identity::save(tx, did, standing, self.now).await?;
@@ -276,7 +273,12 @@ impl Work {
         }
         self.ledger.write(tx).await?;
         self.flip(tx).await?;
-        self.project_events(tx).await?;
+        // Nobody else knows of those that are new.
+        self.project_events(tx, false).await?;
+        locks.take_events(tx, self.ledger.concerned()).await?;
+        // Whoever was waited for may have made accounts of people whose answers came before the event.
+        self.users.retain(|_, user| user.is_some());
+        self.project_events(tx, true).await?;
         self.project_items(tx).await?;
         self.project_answers(tx).await?;
         self.persisted.changes = self.touched.write(tx, self.now).await?;

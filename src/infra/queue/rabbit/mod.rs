@@ -77,7 +77,7 @@ impl Default for BrokerSettings {
             url: "amqp://127.0.0.1:5672/%2f".to_owned(),
             prefix: "community.lexicon.calendar".to_owned(),
             partitions: 8,
-            prefetch: 1_000,
+            prefetch: 2_000,
             rungs: RUNGS.to_vec(),
             delivery_limit: DELIVERY_LIMIT,
             rebalance: REBALANCE,

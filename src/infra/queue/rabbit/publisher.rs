@@ -1,13 +1,14 @@
 //! Publishing, until the broker has confirmed.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::anyhow;
 use lapin::{
-    BasicProperties, Channel, Confirmation,
+    BasicProperties, Channel, Confirmation, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -23,7 +24,7 @@ use crate::error::Result;
 const WINDOW: usize = 200;
 /// Bytes of the same.
 const WINDOW_BYTES: usize = 4 << 20;
-/// What the broker may take to confirm a window. One that is short of memory or disk stops reading and confirms nothing.
+/// What the broker may take for the next message, or confirmation. One that is short of memory or disk stops reading and confirms nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Header with the key of a message.
@@ -66,44 +67,35 @@ impl Publisher {
         // A channel belongs to one publication at a time, and only after a success to the next: returned messages and
         // confirmations can then be those of nobody else.
         let channel = self.channel().await?;
-        let mut rest = parcels;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fitting = rest.iter().take(WINDOW).take_while(|parcel| {
-                bytes += parcel.body.len();
-                bytes <= WINDOW_BYTES
-            });
-            let (window, later) = rest.split_at(fitting.count().max(1));
-            timeout(PATIENCE, self.publish_window(&channel, window)).await.map_err(unavailable)??;
-            rest = later;
+        let mut window = Window::default();
+        for parcel in parcels {
+            while window.has_no_room_for(parcel) {
+                self.confirm(&mut window).await?;
+            }
+            timeout(PATIENCE, send(&channel, &mut window, parcel)).await.map_err(unavailable)??;
+        }
+        while !window.under_way.is_empty() {
+            self.confirm(&mut window).await?;
         }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
         Ok(())
     }
 
-    async fn publish_window(&self, channel: &Channel, window: &[Parcel<'_>]) -> Result<()> {
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let mut confirmations = Vec::with_capacity(window.len());
-        for parcel in window {
-            let (exchange, routing_key) = (short(&parcel.exchange), short(&parcel.routing_key));
-            let body = parcel.body.as_bytes();
-            let sent = channel.basic_publish(exchange, routing_key, options, body, parcel.properties()).await;
-            confirmations.push(sent.map_err(unavailable)?);
-        }
-        for confirmation in confirmations {
-            match confirmation.await.map_err(unavailable)? {
-                Confirmation::Ack(None) => {}
-                Confirmation::Ack(Some(returned)) => {
-                    let key = returned.routing_key.to_string();
-                    self.link.distrust().await;
-                    return Err(unavailable(anyhow!("no queue takes messages with the routing key {key}")));
-                }
-                Confirmation::Nack(_) | Confirmation::NotRequested => {
-                    return Err(unavailable(anyhow!("the broker refused a message")));
-                }
+    /// Waits for the oldest confirmation.
+    async fn confirm(&self, window: &mut Window) -> Result<()> {
+        let Some((confirmation, bytes)) = window.under_way.pop_front() else { return Ok(()) };
+        window.bytes -= bytes;
+        match timeout(PATIENCE, confirmation).await.map_err(unavailable)?.map_err(unavailable)? {
+            Confirmation::Ack(None) => Ok(()),
+            Confirmation::Ack(Some(returned)) => {
+                let key = returned.routing_key.to_string();
+                self.link.distrust().await;
+                Err(unavailable(anyhow!("no queue takes messages with the routing key {key}")))
+            }
+            Confirmation::Nack(_) | Confirmation::NotRequested => {
+                Err(unavailable(anyhow!("the broker refused a message")))
             }
         }
-        Ok(())
     }
 
     async fn channel(&self) -> Result<Channel> {
@@ -116,6 +108,30 @@ impl Publisher {
         bounded(channel.confirm_select(ConfirmSelectOptions::default())).await.map_err(unavailable)?;
         Ok(channel)
     }
+}
+
+/// Messages that were sent and are not confirmed, oldest first, each with its bytes.
+#[derive(Default)]
+struct Window {
+    under_way: VecDeque<(PublisherConfirm, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    fn has_no_room_for(&self, parcel: &Parcel<'_>) -> bool {
+        let is_too_large = self.bytes + parcel.body.len() > WINDOW_BYTES;
+        self.under_way.len() >= WINDOW || (is_too_large && !self.under_way.is_empty())
+    }
+}
+
+async fn send(channel: &Channel, window: &mut Window, parcel: &Parcel<'_>) -> Result<()> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let (exchange, routing_key) = (short(&parcel.exchange), short(&parcel.routing_key));
+    let body = parcel.body.as_bytes();
+    let sent = channel.basic_publish(exchange, routing_key, options, body, parcel.properties()).await;
+    window.under_way.push_back((sent.map_err(unavailable)?, body.len()));
+    window.bytes += body.len();
+    Ok(())
 }
 
 impl Parcel<'_> {
