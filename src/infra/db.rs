@@ -6,6 +6,7 @@
 
 mod connect;
 mod insert;
+mod lock;
 mod probe;
 mod reader;
 mod rows;
@@ -21,16 +22,18 @@ use std::{
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
-    SqlxError, Statement, TransactionOptions, TransactionTrait,
+    SqlxError, TransactionOptions, TransactionTrait,
 };
 use tracing::debug;
 
 use self::{
     connect::{Purpose, make_folder, open},
+    lock::Room,
     probe::Probe,
 };
 pub use self::{
     insert::{insert, insert_returning},
+    lock::{lock, lock_one_of},
     reader::Reader,
     rows::{among, bind_list, bind_pairs, pieces},
 };
@@ -74,6 +77,7 @@ pub struct Db {
     probe: Probe,
     circuit: Circuit,
     statements: Arc<AtomicU64>,
+    room: Arc<Room>,
 }
 
 impl Db {
@@ -96,7 +100,7 @@ impl Db {
             let probe = asked.clone();
             Box::pin(async move { probe.ask().await })
         });
-        Ok(Self { reader, writer, probe, circuit, statements })
+        Ok(Self { reader, writer, probe, circuit, statements, room: Arc::default() })
     }
 
     /// Which database it is.
@@ -203,39 +207,16 @@ impl Db {
         }
     }
 
+    /// How many [`lock`]s the server has room for, all transactions together: it fails when there are more. A transaction that
+    /// takes many at once has to leave room for others.
+    pub async fn lock_room(&self, tx: &impl ConnectionTrait) -> Result<usize> {
+        self.room.size(tx).await
+    }
+
     /// Statements sent since the start, for tests that bound them and for a metric.
     pub fn statement_count(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
     }
-}
-
-/// Holds back every other transaction that names one of `keys`, until this one ends. Keys are taken in the given order:
-/// sort them, or two transactions may wait for each other (PostgreSQL then breaks one off and [`Db::transact`] runs it
-/// again). On SQLite there is one writer anyway.
-pub async fn lock(tx: &impl ConnectionTrait, keys: &[impl AsRef<str> + Sync]) -> Result<()> {
-    if tx.get_database_backend() != DbBackend::Postgres || keys.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<String> = keys.iter().map(|key| key.as_ref().to_owned()).collect();
-    let sql = "SELECT count(pg_advisory_xact_lock(hashtextextended(k, 0))) FROM unnest($1::text[]) AS k";
-    tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await?;
-    Ok(())
-}
-
-/// Takes one of `keys` as [`lock`] does: one that is free, else it waits for any of them.
-pub async fn lock_one_of(tx: &impl ConnectionTrait, keys: &[&str]) -> Result<()> {
-    if tx.get_database_backend() != DbBackend::Postgres || keys.is_empty() {
-        return Ok(());
-    }
-    // In any order: who has to wait does not always wait for the same.
-    let mut keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-    fastrand::shuffle(&mut keys);
-    // The second is only looked at when the first has found none.
-    let sql = "SELECT COALESCE(
-        (SELECT true FROM unnest($1::text[]) AS k WHERE pg_try_advisory_xact_lock(hashtextextended(k, 0)) LIMIT 1),
-        (SELECT count(pg_advisory_xact_lock(hashtextextended($1[1], 0))) > 0))";
-    tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await?;
-    Ok(())
 }
 
 impl From<DbErr> for Error {

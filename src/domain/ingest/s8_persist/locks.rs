@@ -16,6 +16,7 @@ use sea_orm::ConnectionTrait;
 
 use super::is_event;
 use crate::{
+    app::App,
     domain::ingest::{s4_map::Mapped, s5_dedupe::Deduped, s7_validate::Validated},
     error::Result,
     infra::db,
@@ -24,10 +25,6 @@ use crate::{
 /// The keys of those who write projections, kept until the commit: as many may write at once. Whoever locks them all writes
 /// alone.
 pub const LOCK: [&str; 4] = ["projections 1", "projections 2", "projections 3", "projections 4"];
-
-/// Most locks of a batch; one that may need more writes alone. PostgreSQL has room for 6,400 unless it is told otherwise, and
-/// fails when it is full.
-const MOST: usize = 1_200;
 
 /// What keeps others away while a batch is written.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +37,10 @@ pub(super) enum Locks {
 
 impl Locks {
     /// Waits for those who write records of the same accounts.
-    pub(super) async fn take(tx: &impl ConnectionTrait, parts: &[Validated]) -> Result<Self> {
-        let Some(authors) = authors(parts) else {
+    pub(super) async fn take(tx: &impl ConnectionTrait, app: &App, parts: &[Validated]) -> Result<Self> {
+        // All who write at once have room for theirs, and others for as many; a batch that may need more writes alone.
+        let most = app.db.lock_room(tx).await? / (LOCK.len() + 1);
+        let Some(authors) = authors(parts, most) else {
             db::lock(tx, &LOCK).await?;
             return Ok(Self::Alone);
         };
@@ -61,7 +60,7 @@ impl Locks {
 }
 
 /// The accounts that wrote a batch of nothing but records, if it is not too large.
-fn authors(parts: &[Validated]) -> Option<BTreeSet<&str>> {
+fn authors(parts: &[Validated], most: usize) -> Option<BTreeSet<&str>> {
     let mut authors = BTreeSet::new();
     let mut events = 0;
     for message in parts.iter().flat_map(|part| &part.messages) {
@@ -75,5 +74,5 @@ fn authors(parts: &[Validated]) -> Option<BTreeSet<&str>> {
             Deduped::Candidate(_) => return None,
         }
     }
-    (authors.len() + events <= MOST).then_some(authors)
+    (authors.len() + events <= most).then_some(authors)
 }

@@ -108,7 +108,7 @@ pub(super) async fn persist(app: &App, bodies: &[String], parts: Vec<Validated>)
 }
 
 async fn run(tx: &DatabaseTransaction, app: &App, bodies: &[String], parts: &[Validated]) -> Result<Persisted> {
-    let locks = Locks::take(tx, parts).await?;
+    let locks = Locks::take(tx, app, parts).await?;
     // Asked under the lock: what is written later of an account is dated later.
     let now = app.clock.now();
     let mut persisted = Persisted { effects: vec![Effect::Unchanged; bodies.len()], ..Persisted::default() };
