@@ -10,7 +10,7 @@ import { launch } from './lib/chromium.mjs'
 import { check, complaints } from './lib/pages.mjs'
 import { terminate } from './lib/tls.mjs'
 
-const PHONE = { width: 360, height: 720 }
+const PHONE = { width: 360, height: 820 }
 
 const { gateways, people, pictures } = JSON.parse(process.argv[2])
 const hosts = {}

@@ -66,6 +66,7 @@ async fn only_its_own_page_signs_a_person_out() {
         assert_eq!(page.status, 200);
         assert_guarded(&page);
         assert!(page.text.contains(&did(7, 1)) && page.text.contains("Not connected"), "{page:#?}");
+        assert!(page.text.contains("href=\"/login?link=1\""), "the way to connect is to link the account: {page:#?}");
         let (form, foreign) = (page.hidden("form"), eve.open(&stand, "").await.hidden("form"));
         assert_ne!(form, foreign);
         assert!(!page.text.contains(&ann.token), "the page does not tell what opens");

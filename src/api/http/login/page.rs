@@ -127,7 +127,7 @@ pub(super) fn signed_in(mine: &Mine<'_>) -> Html<String> {
         None => {
             let _ = write!(
                 body,
-                "<h2>Not connected</h2><p>We may do nothing at your server (your PDS). <a href=\"{PATH}\">Sign in again</a> to connect your \
+                "<h2>Not connected</h2><p>We may do nothing at your server (your PDS). <a href=\"{PATH}?link=1\">Sign in there</a> to connect your \
                  account.</p>"
             );
         }
@@ -137,12 +137,13 @@ pub(super) fn signed_in(mine: &Mine<'_>) -> Html<String> {
         body,
         "<form method=\"post\" action=\"{SESSION_PATH}\"><input type=\"hidden\" name=\"form\" value=\"{form}\">
 <h2>Leave</h2>
-<p><button type=\"submit\" name=\"act\" value=\"sign_out\">Sign out</button></p>"
+<p><button type=\"submit\" name=\"act\" value=\"sign_out\" aria-describedby=\"leaving\">Sign out</button></p>
+<p id=\"leaving\">If you are signed in nowhere else, we may then do nothing at your server any more.</p>"
     );
     if mine.abilities.is_some() {
         body.push_str(
-            "<p id=\"disconnecting\">Or take back all that you allow. You stay signed in here, and your events and answers stay \
-             where they are.</p>
+            "<p id=\"disconnecting\">Or take back all that you allow, and stay signed in here. Your events and answers stay where they \
+             are.</p>
 <p><button type=\"submit\" class=\"second\" name=\"act\" value=\"disconnect\" aria-describedby=\"disconnecting\">Disconnect your \
              account</button></p>",
         );
