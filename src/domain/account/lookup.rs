@@ -17,7 +17,7 @@ use crate::{
     domain::{
         change::{self, Entry},
         event::write::{by_organizer, is_listed},
-        ingest::{self, line},
+        ingest::{self, hold_account, line},
     },
     error::{Error, Result},
     infra::{
@@ -26,7 +26,6 @@ use crate::{
             pds::Repo,
             syntax::Did,
         },
-        db::lock,
         http::rest_of,
     },
     telemetry::caused,
@@ -140,7 +139,7 @@ pub(super) async fn store(app: &App, held: &identity::Model, resolved: Option<Re
         .transact(|tx| async move {
             let tx = &*tx;
             // The events are told as they are: nobody else may change them meanwhile.
-            lock(tx, &ingest::LOCK).await?;
+            hold_account(tx, &held.did).await?;
             row.clone().update(tx).await?;
             super::identity::ask_next(tx, held, now + refresh + jitter, 0).await?;
             if !is_new_name {

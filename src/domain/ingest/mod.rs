@@ -31,5 +31,5 @@ pub use self::{
     parked::{Parked, Stage},
     pipeline::{Outcome, submit},
     s3_attribute::accepts,
-    s8_persist::LOCK,
+    s8_persist::{LOCK, hold_account},
 };

@@ -26,6 +26,13 @@ use crate::{
 /// alone.
 pub const LOCK: [&str; 4] = ["projections 1", "projections 2", "projections 3", "projections 4"];
 
+/// Waits for those who write what this account wrote, and holds others back from it until the commit: its events stay as they
+/// are, but for the counts of their answers.
+pub async fn hold_account(tx: &impl ConnectionTrait, did: &str) -> Result<()> {
+    db::lock_one_of(tx, &LOCK).await?;
+    db::lock(tx, &[did]).await
+}
+
 /// What keeps others away while a batch is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Locks {

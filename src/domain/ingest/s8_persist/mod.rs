@@ -5,7 +5,7 @@
 //! date ([`ledger`]) and then projects again whatever depends on what changed ([`events`], [`answers`]); no order of
 //! arrival can leave a trace.
 //!
-//! Batches are written beside each other as far as they are about different records and events ([`locks`]).
+//! Batches are written beside each other as far as they are about different accounts and events ([`locks`]).
 
 mod answers;
 mod claims;
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use sea_orm::DatabaseTransaction;
 
-pub use self::locks::LOCK;
+pub use self::locks::{LOCK, hold_account};
 use self::{items::Items, ledger::Ledger, locks::Locks, touched::Touched};
 use super::{
     parked::{Parked, Stage, park},
