@@ -2,7 +2,7 @@
 //!
 //! Reads go to [`Db::read`], which fails soon when the server is away; everything that writes goes through [`Db::transact`]. On SQLite there is one writing
 //! connection (`BEGIN IMMEDIATE`, so that no upgrade of a lock can fail half-way) beside many readers; on PostgreSQL both
-//! are one pool at READ COMMITTED, and what must not interleave takes [`lock`]s.
+//! are one pool at READ COMMITTED, and what must not interleave takes [`lock()`]s.
 
 mod connect;
 mod insert;
@@ -207,7 +207,7 @@ impl Db {
         }
     }
 
-    /// How many [`lock`]s the server has room for, all transactions together: it fails when there are more. A transaction that
+    /// How many [`lock()`]s the server has room for, all transactions together: it fails when there are more. A transaction that
     /// takes many at once has to leave room for others.
     pub async fn lock_room(&self, tx: &impl ConnectionTrait) -> Result<usize> {
         self.room.size(tx).await

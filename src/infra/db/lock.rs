@@ -6,8 +6,8 @@ use tokio::sync::OnceCell;
 use crate::error::Result;
 
 /// Holds back every other transaction that names one of `keys`, until this one ends. Keys are taken in the given order:
-/// sort them, or two transactions may wait for each other (PostgreSQL then breaks one off and [`Db::transact`] runs it
-/// again). On SQLite there is one writer anyway.
+/// sort them, or two transactions may wait for each other (PostgreSQL then breaks one off and
+/// [`Db::transact`](super::Db::transact) runs it again). On SQLite there is one writer anyway.
 pub async fn lock(tx: &impl ConnectionTrait, keys: &[impl AsRef<str> + Sync]) -> Result<()> {
     if tx.get_database_backend() != DbBackend::Postgres || keys.is_empty() {
         return Ok(());
@@ -18,7 +18,7 @@ pub async fn lock(tx: &impl ConnectionTrait, keys: &[impl AsRef<str> + Sync]) ->
     Ok(())
 }
 
-/// Takes one of `keys` as [`lock`] does: one that is free, else it waits for any of them.
+/// Takes one of `keys` as [`lock()`] does: one that is free, else it waits for any of them.
 pub async fn lock_one_of(tx: &impl ConnectionTrait, keys: &[&str]) -> Result<()> {
     if tx.get_database_backend() != DbBackend::Postgres || keys.is_empty() {
         return Ok(());
