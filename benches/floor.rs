@@ -5,12 +5,16 @@
 //! Columns are found in the catalogue, so that the two sides cannot drift apart. Everything is prepared beforehand, ids
 //! included; what is timed is nothing but the writing.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+    time::Instant,
+};
 
 use anyhow::{Result, anyhow};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use gateway::infra::db::Db;
+use gateway::{domain::ingest::LOCK, infra::db::Db};
 use sea_orm::{
     DbBackend,
     sqlx::{
@@ -23,15 +27,16 @@ use sea_orm::{
 
 use crate::cost::{Cost, Meter};
 
-/// The tables that the pipeline writes, in the order of their references, each with its key and the instant that all rows
-/// of one batch share.
-const TABLES: [(&str, &str, &str); 6] = [
-    ("identity", "did", "created_at"),
-    ("source_record", "uri", "ingested_at"),
-    ("user", "id", "created_at"),
-    ("event", "id", "ingested_at"),
-    ("event_attendee", "id", "updated_at"),
-    ("change", "id", "ingested_at"),
+/// The tables that the pipeline writes, in the order of their references, each with its key, the instant that all rows
+/// of one batch share, and how many batches earlier its rows are written: batches were written beside each other, so that
+/// one may refer to rows of another that began later.
+const TABLES: [(&str, &str, &str, usize); 6] = [
+    ("identity", "did", "created_at", 0),
+    ("source_record", "uri", "ingested_at", 0),
+    ("user", "id", "created_at", 2 * LOCK.len()),
+    ("event", "id", "ingested_at", LOCK.len()),
+    ("event_attendee", "id", "updated_at", 0),
+    ("change", "id", "ingested_at", 0),
 ];
 
 /// Rows of one statement on SQLite; more are slower, because the statement then outgrows the processor's caches.
@@ -64,13 +69,21 @@ pub(crate) struct Content(Vec<Vec<Rows>>);
 impl Content {
     /// Reads a database.
     pub(crate) async fn read(db: &Db) -> Result<Self> {
-        let mut batches: BTreeMap<String, Vec<Rows>> = BTreeMap::new();
-        for (table, key, batch) in TABLES {
-            for (instant, rows) in read_table(db, table, key, batch).await? {
-                batches.entry(instant).or_default().push(rows);
+        let mut tables = Vec::new();
+        for (table, key, batch, earlier) in TABLES {
+            tables.push((read_table(db, table, key, batch).await?, earlier));
+        }
+        let instants: BTreeSet<String> =
+            tables.iter().flat_map(|(batches, _)| batches).map(|(instant, _)| instant.clone()).collect();
+        let places: HashMap<&String, usize> = instants.iter().zip(0..).collect();
+        let mut batches: Vec<Vec<Rows>> = instants.iter().map(|_| Vec::new()).collect();
+        for (table, earlier) in tables {
+            for (instant, rows) in table {
+                let place = places.get(&instant).map_or(0, |place| place.saturating_sub(earlier));
+                batches.get_mut(place).ok_or_else(|| anyhow!("no batch of {instant}"))?.push(rows);
             }
         }
-        Ok(Self(batches.into_values().collect()))
+        Ok(Self(batches))
     }
 
     /// How many batches there are.
