@@ -14,8 +14,8 @@ use axum::{
 use tokio::{net::TcpListener, sync::broadcast};
 
 /// As the gateway's.
-const READ_BUFFER: usize = 1024;
-const WRITE_BUFFER: usize = 2048;
+const READ_BUFFER: usize = 512;
+const WRITE_BUFFER: usize = 0;
 /// More than a burst.
 const RING: usize = 1024;
 

@@ -1,12 +1,15 @@
 //! One subscriber: alone, a member of a run, or on the way from the one to the other.
 
-use std::{sync::Arc, task::Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use async_graphql::{Executor, Response};
 use futures_util::{StreamExt as _, future::poll_fn};
 use metrics::counter;
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use super::{
     super::{
@@ -57,13 +60,14 @@ enum Source {
 
 /// A place in a run.
 pub(super) struct Member {
-    pub(super) run: Arc<Run>,
-    pub(super) frames: broadcast::Receiver<Arc<Frame>>,
+    run: Arc<Run>,
+    /// Waits in the ring; it gives the place in the ring back with what was there.
+    frames: ReusableBoxFuture<'static, (Result<Arc<Frame>, RecvError>, Receiver<Arc<Frame>>)>,
     /// Everything up to here was handed over, or was there before.
-    pub(super) position: Option<i64>,
+    position: Option<i64>,
     /// The run was begun for it.
-    pub(super) is_first: bool,
-    pub(super) has_heard: bool,
+    is_first: bool,
+    has_heard: bool,
 }
 
 impl Alone {
@@ -154,8 +158,15 @@ impl<E: Executor> Follower<E> {
             member.position = course.position().or(member.position);
             return Told::CaughtUp;
         }
-        let Some(member) = &mut self.member else { return Told::Over };
-        match member.next().await {
+        poll_fn(|context| self.poll_member(context)).await
+    }
+
+    /// What comes next for a member; who runs alone is none.
+    pub(in super::super) fn poll_member(&mut self, context: &mut Context<'_>) -> Poll<Told> {
+        let Some(member) = self.member.as_mut().filter(|_| self.alone.is_none()) else {
+            return Poll::Ready(Told::Over);
+        };
+        Poll::Ready(match ready!(member.poll_next(context)) {
             Told::Frame(frame, _) => {
                 let is_first = self.tally.saw(frame.label);
                 Told::Frame(frame, is_first)
@@ -168,7 +179,7 @@ impl<E: Executor> Follower<E> {
                 if position.is_some() { Told::Behind } else { Told::CaughtUp }
             }
             told => told,
-        }
+        })
     }
 
     /// Goes on alone, from where it stands up to now.
@@ -188,10 +199,22 @@ impl<E: Executor> Follower<E> {
 }
 
 impl Member {
-    async fn next(&mut self) -> Told {
+    /// Who listens to a run from here on.
+    pub(super) fn new(
+        run: Arc<Run>,
+        frames: Receiver<Arc<Frame>>,
+        position: Option<i64>,
+        is_first: bool,
+    ) -> Self {
+        Self { run, frames: ReusableBoxFuture::new(receive(frames)), position, is_first, has_heard: false }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Told> {
         loop {
-            match self.frames.recv().await {
+            let (received, frames) = ready!(self.frames.poll(context));
+            match received {
                 Ok(frame) => {
+                    self.frames.set(receive(frames));
                     frame.take();
                     self.has_heard = true;
                     if let Some(position) = frame.position {
@@ -200,19 +223,27 @@ impl Member {
                         }
                         self.position = Some(position);
                     }
-                    return Told::Frame(frame, false);
+                    return Poll::Ready(Told::Frame(frame, false));
                 }
                 Err(RecvError::Lagged(_)) => {
                     counter!(SHARED_LAGS).increment(1);
                     // Before it begins alone, so that nothing falls between the two.
-                    self.frames = self.frames.resubscribe();
+                    self.frames.set(receive(frames.resubscribe()));
                     self.position = self.position.or_else(|| self.run.before_first());
                     // What it has heard is not how the run ended.
                     (self.is_first, self.has_heard) = (false, false);
-                    return Told::Behind;
+                    return Poll::Ready(Told::Behind);
                 }
-                Err(RecvError::Closed) => return Told::Over,
+                Err(RecvError::Closed) => {
+                    self.frames.set(receive(frames));
+                    return Poll::Ready(Told::Over);
+                }
             }
         }
     }
+}
+
+async fn receive(mut frames: Receiver<Arc<Frame>>) -> (Result<Arc<Frame>, RecvError>, Receiver<Arc<Frame>>) {
+    let received = frames.recv().await;
+    (received, frames)
 }

@@ -126,7 +126,7 @@ impl<E: Executor> Endpoint<E> {
         if let Some(run) = &found
             && let Some((frames, position)) = run.enter()
         {
-            return Member { run: Arc::clone(run), frames, position, is_first: false, has_heard: false };
+            return Member::new(Arc::clone(run), frames, position, false);
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (ring, frames) = broadcast::channel(RING);
@@ -157,7 +157,7 @@ impl<E: Executor> Endpoint<E> {
             drop(ring);
             gauge!(SHARED_RUNS).decrement(1);
         });
-        Member { run, frames, position: None, is_first: true, has_heard: false }
+        Member::new(run, frames, None, true)
     }
 
     /// The operation again, with data of its own; or why that cannot be.

@@ -1,6 +1,7 @@
 //! GraphQL over WebSockets, subprotocol `graphql-transport-ws`.
 
 mod end;
+mod members;
 mod message;
 mod operation;
 mod session;

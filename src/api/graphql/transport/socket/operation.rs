@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use async_graphql::{Executor, parser::types::OperationType};
-use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 
 use super::message::{Said, told};
@@ -30,23 +29,6 @@ pub(super) enum What<E> {
     Last(String),
     /// From now on it is a member of a shared run.
     Member(Box<Follower<E>>),
-}
-
-/// What a shared run tells one of its members.
-pub(super) struct Live<E> {
-    pub(super) number: u64,
-    pub(super) id: Arc<str>,
-    pub(super) what: Shared<E>,
-}
-
-/// The same.
-pub(super) enum Shared<E> {
-    /// A result, and whether it is the first.
-    Frame(Arc<Frame>, bool),
-    /// It fell behind, and has to catch up in a task of its own.
-    Behind(Box<Follower<E>>),
-    /// The end.
-    Over,
 }
 
 /// An operation, where it runs in a task of its own.
@@ -119,23 +101,4 @@ impl<E: Executor> Operation<E> {
         // The receiver goes only with the socket, which ends this task too.
         self.queue.send(Box::new(Outgoing { number: self.number, id: Arc::clone(&self.id), what })).await.ok();
     }
-}
-
-/// What the shared run tells, until it is over or the member falls behind.
-pub(super) fn live<E: Executor>(number: u64, id: Arc<str>, follower: Box<Follower<E>>) -> impl Stream<Item = Live<E>> {
-    stream::unfold(Some(follower), move |follower| {
-        let id = Arc::clone(&id);
-        async move {
-            let mut follower = follower?;
-            let (what, follower) = loop {
-                match follower.next().await {
-                    Told::Frame(frame, is_first) => break (Shared::Frame(frame, is_first), Some(follower)),
-                    Told::CaughtUp => {}
-                    Told::Behind => break (Shared::Behind(follower), None),
-                    Told::Over => break (Shared::Over, None),
-                }
-            };
-            Some((Live { number, id, what }, follower))
-        }
-    })
 }

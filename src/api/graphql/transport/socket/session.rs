@@ -5,27 +5,33 @@
 //! the run's ring. What is ready at once is written at once. A write that takes too long ends the socket, so that a reader
 //! who doesn't read holds a queue of results for as long as that and no longer.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_graphql::Executor;
 use axum::extract::ws::{Message, WebSocket, close_code};
-use futures_util::{
-    FutureExt as _, SinkExt as _, StreamExt as _,
-    stream::{self, BoxStream, SelectAll},
-};
+use futures_util::{FutureExt as _, SinkExt as _, future::poll_immediate};
 use metrics::counter;
 use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
-    task::{self, JoinSet},
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     end::{End, Step, after, unreadable, written},
     message::{Heard, Said, told},
-    operation::{Live, Operation, Outgoing, Shared, What, live},
+    members::{Live, Members, Shared},
+    operation::{Operation, Outgoing, What},
 };
 use crate::api::graphql::{
     guard::{Code, Refusal},
@@ -40,22 +46,8 @@ const BURST: usize = 64;
 
 struct Running {
     number: u64,
-    stop: Stop,
-}
-
-/// What stops an operation.
-enum Stop {
-    Task(task::AbortHandle),
-    Member(stream::AbortHandle),
-}
-
-impl Running {
-    fn stop(self) {
-        match self.stop {
-            Stop::Task(task) => task.abort(),
-            Stop::Member(member) => member.abort(),
-        }
-    }
+    /// Where it runs in a task of its own. Else it is a member of a shared run.
+    task: Option<AbortHandle>,
 }
 
 /// State of one socket.
@@ -64,20 +56,19 @@ pub(super) struct Session<E> {
     /// Until `connection_init` was accepted it is known without that.
     info: Arc<RequestInfo>,
     is_admitted: bool,
-    /// Cancelled when what was shown at `connection_init` opens no more.
-    expired: CancellationToken,
+    /// Cancelled when what was shown at `connection_init` opens no more, and on shutdown.
+    over: CancellationToken,
     operations: HashMap<Arc<str>, Running>,
-    /// Those that are members of shared runs.
-    members: SelectAll<BoxStream<'static, Live<E>>>,
+    members: Members<E>,
     started: u64,
     tasks: JoinSet<()>,
 }
 
 impl<E: Executor> Session<E> {
     pub(super) fn new(endpoint: Endpoint<E>, info: RequestInfo) -> Self {
-        let (operations, members, tasks) = (HashMap::new(), SelectAll::new(), JoinSet::new());
-        let (info, expired) = (Arc::new(info), CancellationToken::new());
-        Self { endpoint, info, is_admitted: false, expired, operations, members, started: 0, tasks }
+        let (operations, members, tasks) = (HashMap::new(), Members::new(), JoinSet::new());
+        let (info, over) = (Arc::new(info), endpoint.inner.shutdown.child_token());
+        Self { endpoint, info, is_admitted: false, over, operations, members, started: 0, tasks }
     }
 
     /// Serves the socket to its end.
@@ -95,19 +86,26 @@ impl<E: Executor> Session<E> {
         let settings = &endpoint.inner.settings;
         // Boxed: the channel keeps room for many, most of which are never there.
         let (queue, mut results) = mpsc::channel::<Box<Outgoing<E>>>(settings.send_queue);
-        let init_deadline = Instant::now() + settings.init_timeout;
-        let mut keepalive = interval_at(Instant::now() + settings.keepalive, settings.keepalive);
-        keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Made once: all sockets share what it waits on.
-        let mut shutdown = pin!(endpoint.inner.shutdown.cancelled());
+        let over = self.over.clone();
+        let mut over = pin!(over.cancelled());
+        // One for both times that are kept: until `connection_init`, and then between signs of life.
+        let mut alarm = pin!(sleep(settings.init_timeout));
         let mut unanswered = 0;
         loop {
             let step = tokio::select! {
-                () = &mut shutdown => Err(End::Close(close_code::RESTART, "Service Restart")),
+                live = poll_fn(|context| self.members.poll_next(context)) => match self.pass(live, &queue) {
+                    Some(text) => self.write_all(socket, text, &mut results, &queue).await,
+                    None => Ok(()),
+                },
                 message = socket.recv() => {
                     unanswered = 0;
-                    match Box::pin(self.hear(message, &queue)).await {
-                        Ok(Some(text)) => self.write(socket, Message::Text(text.into())).await,
+                    let was_admitted = self.is_admitted;
+                    let heard = Box::pin(self.hear(message, &queue)).await;
+                    if self.is_admitted && !was_admitted {
+                        alarm.as_mut().reset(Instant::now() + settings.keepalive);
+                    }
+                    match heard {
+                        Ok(Some(text)) => within(settings.write_timeout, socket.send(Message::Text(text.into()))).await,
                         Ok(None) => Ok(()),
                         Err(end) => Err(end),
                     }
@@ -116,32 +114,26 @@ impl<E: Executor> Session<E> {
                     Some(text) => self.write_all(socket, text, &mut results, &queue).await,
                     None => Ok(()),
                 },
-                Some(live) = self.members.next() => match self.pass(live, &queue) {
-                    Some(text) => self.write_all(socket, text, &mut results, &queue).await,
-                    None => Ok(()),
-                },
                 Some(ended) = self.tasks.join_next() => after(ended),
-                () = self.expired.cancelled() => Err(End::Close(4401, "Unauthorized")),
-                () = sleep_until(init_deadline), if !self.is_admitted => {
+                () = &mut over => Err(if endpoint.inner.shutdown.is_cancelled() {
+                    End::Close(close_code::RESTART, "Service Restart")
+                } else {
+                    End::Close(4401, "Unauthorized")
+                }),
+                () = &mut alarm => if !self.is_admitted {
                     Err(End::Close(4408, "Connection initialisation timeout"))
-                }
-                _ = keepalive.tick() => {
-                    if unanswered == UNANSWERED {
-                        Err(End::Gone)
-                    } else {
-                        unanswered += 1;
-                        self.write(socket, Message::Ping(bytes::Bytes::new())).await
-                    }
-                }
+                } else if unanswered == UNANSWERED {
+                    Err(End::Gone)
+                } else {
+                    unanswered += 1;
+                    alarm.as_mut().reset(Instant::now() + settings.keepalive);
+                    within(settings.write_timeout, socket.send(Message::Ping(bytes::Bytes::new()))).await
+                },
             };
             if let Err(end) = step {
                 return end;
             }
         }
-    }
-
-    async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Step {
-        written(&timeout(self.endpoint.inner.settings.write_timeout, socket.send(message)).await)
     }
 
     /// Writes a message together with those that are ready behind it.
@@ -153,15 +145,16 @@ impl<E: Executor> Session<E> {
         queue: &mpsc::Sender<Box<Outgoing<E>>>,
     ) -> Step {
         let limit = self.endpoint.inner.settings.write_timeout;
-        let write = async {
+        within(limit, async {
             socket.feed(Message::Text(text.into())).await?;
             for _ in 1..BURST {
-                let Some(text) = self.ready(results, queue) else { break };
+                let ready = poll_fn(|context| Poll::Ready(self.ready(results, queue, context)));
+                let Some(text) = ready.await else { break };
                 socket.feed(Message::Text(text.into())).await?;
             }
             socket.flush().await
-        };
-        written(&timeout(limit, write).await)
+        })
+        .await
     }
 
     /// The next message that needs no waiting.
@@ -169,13 +162,15 @@ impl<E: Executor> Session<E> {
         &mut self,
         results: &mut mpsc::Receiver<Box<Outgoing<E>>>,
         queue: &mpsc::Sender<Box<Outgoing<E>>>,
+        context: &mut Context<'_>,
     ) -> Option<String> {
         loop {
             let text = if let Ok(result) = results.try_recv() {
                 self.release(*result)
-            } else {
-                let live = self.members.next().now_or_never()??;
+            } else if let Poll::Ready(live) = self.members.poll_next(context) {
                 self.pass(live, queue)
+            } else {
+                return None;
             };
             if text.is_some() {
                 return text;
@@ -207,9 +202,7 @@ impl<E: Executor> Session<E> {
             Heard::Pong => None,
             Heard::Subscribe { id, payload } => self.start(id.into(), payload, queue)?,
             Heard::Complete { id } => {
-                if let Some(running) = self.operations.remove(id.as_str()) {
-                    running.stop();
-                }
+                self.stop(&id);
                 None
             }
         })
@@ -225,10 +218,10 @@ impl<E: Executor> Session<E> {
         match timeout(inner.settings.init_timeout, admits).await {
             Ok(Ok(Ok(()))) => {
                 if let Some(expires) = inner.attach.expires(&info) {
-                    let expired = self.expired.clone();
+                    let over = self.over.clone();
                     self.tasks.spawn(async move {
                         expires.await;
-                        expired.cancel();
+                        over.cancel();
                     });
                 }
                 (self.info, self.is_admitted) = (Arc::new(info), true);
@@ -279,8 +272,16 @@ impl<E: Executor> Session<E> {
         self.started += 1;
         let operation = self.operation(self.started, &id, queue);
         let task = self.tasks.spawn(operation.run(self.endpoint.clone(), parameters));
-        self.operations.insert(id, Running { number: self.started, stop: Stop::Task(task) });
+        self.operations.insert(id, Running { number: self.started, task: Some(task) });
         Ok(None)
+    }
+
+    fn stop(&mut self, id: &str) {
+        match self.operations.remove(id) {
+            Some(Running { task: Some(task), .. }) => task.abort(),
+            Some(Running { number, task: None }) => self.members.remove(number),
+            None => {}
+        }
     }
 
     fn operation(&self, number: u64, id: &Arc<str>, queue: &mpsc::Sender<Box<Outgoing<E>>>) -> Operation<E> {
@@ -304,32 +305,28 @@ impl<E: Executor> Session<E> {
                 Some(text)
             }
             What::Member(follower) => {
-                let (live, stop) = stream::abortable(live(number, Arc::clone(&id), follower));
-                self.members.push(live.boxed());
-                self.operations.insert(id, Running { number, stop: Stop::Member(stop) });
+                self.members.add(number, Arc::clone(&id), follower);
+                self.operations.insert(id, Running { number, task: None });
                 None
             }
         }
     }
 
-    /// The text of what a shared run tells.
+    /// The text of what a shared run tells. Who was stopped is no member any more, and told nothing.
     fn pass(&mut self, live: Live<E>, queue: &mpsc::Sender<Box<Outgoing<E>>>) -> Option<String> {
         let Live { number, id, what } = live;
-        if !self.is_running(number, &id) {
-            return None;
-        }
         match what {
             Shared::Frame(frame, is_first) => {
                 let is_refusal = is_first && frame.refusal().is_some();
-                if is_refusal && let Some(running) = self.operations.remove(&id) {
-                    running.stop();
+                if is_refusal {
+                    self.stop(&id);
                 }
                 Some(told(&id, &frame, is_refusal))
             }
             Shared::Behind(follower) => {
                 let operation = self.operation(number, &id, queue);
                 let task = self.tasks.spawn(operation.catch_up(follower));
-                self.operations.insert(id, Running { number, stop: Stop::Task(task) });
+                self.operations.insert(id, Running { number, task: Some(task) });
                 None
             }
             Shared::Over => {
@@ -338,6 +335,16 @@ impl<E: Executor> Session<E> {
             }
         }
     }
+}
+
+/// Writes within so much time. Most writes end at once, and a timer would cost as much as they do.
+async fn within(limit: Duration, write: impl Future<Output = Result<(), axum::Error>>) -> Step {
+    let mut write = pin!(write);
+    let outcome = match poll_immediate(&mut write).await {
+        Some(outcome) => Ok(outcome),
+        None => timeout(limit, write).await,
+    };
+    written(&outcome)
 }
 
 #[cfg(test)]
