@@ -107,16 +107,14 @@ fn kind(character: char) -> Kind {
 }
 
 /// A piece of text between gaps.
-#[derive(Debug, PartialEq)]
-enum Run {
-    Word(String),
-    Unspaced(Vec<char>),
+enum Run<'a> {
+    Word(&'a str),
+    Unspaced(&'a [char]),
 }
 
-fn runs(text: &str) -> Vec<Run> {
-    let mut runs = Vec::new();
-    let mut word = String::new();
-    let mut length = 0;
+/// Hands out the pieces in their order.
+fn cut(text: &str, mut take: impl FnMut(Run<'_>)) {
+    let (mut word, mut length) = (String::new(), 0);
     let mut unspaced = Vec::new();
     for (at, character) in text.char_indices() {
         let kind = kind(character);
@@ -125,11 +123,13 @@ fn runs(text: &str) -> Vec<Run> {
         }
         if kind != Kind::Letter && !word.is_empty() {
             word.push_str(signs(text.get(at..).unwrap_or_default()));
-            runs.push(Run::Word(std::mem::take(&mut word)));
+            take(Run::Word(&word));
+            word.clear();
             length = 0;
         }
         if kind != Kind::Unspaced && !unspaced.is_empty() {
-            runs.push(Run::Unspaced(std::mem::take(&mut unspaced)));
+            take(Run::Unspaced(&unspaced));
+            unspaced.clear();
         }
         match kind {
             Kind::Letter if length < MAX_WORD && character.is_ascii() => {
@@ -142,17 +142,16 @@ fn runs(text: &str) -> Vec<Run> {
                 word.extend(character.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c }));
             }
             Kind::Unspaced => unspaced.push(character),
-            Kind::Symbol => runs.push(Run::Word(character.to_string())),
+            Kind::Symbol => take(Run::Word(character.encode_utf8(&mut [0; 4]))),
             Kind::Letter | Kind::Nothing | Kind::Gap => {}
         }
     }
     if !word.is_empty() {
-        runs.push(Run::Word(word));
+        take(Run::Word(&word));
     }
     if !unspaced.is_empty() {
-        runs.push(Run::Unspaced(unspaced));
+        take(Run::Unspaced(&unspaced));
     }
-    runs
 }
 
 /// The `+` and `#` that begin `rest` and end a word: those between two words join them, as in `food+drinks`.
@@ -191,16 +190,14 @@ pub fn fold_search(text: &str) -> String {
         }
         folded.push_str(word);
     };
-    for run in runs(text) {
-        match run {
-            Run::Word(word) => push(&word),
-            Run::Unspaced(characters) => {
-                pairs(&characters).for_each(|pair| push(&pair));
-                // Every character begins a word, also the last one.
-                characters.last().into_iter().for_each(|last| push(last.encode_utf8(&mut [0; 4])));
-            }
+    cut(text, |run| match run {
+        Run::Word(word) => push(word),
+        Run::Unspaced(characters) => {
+            pairs(characters).for_each(|pair| push(&pair));
+            // Every character begins a word, also the last one.
+            characters.last().into_iter().for_each(|last| push(last.encode_utf8(&mut [0; 4])));
         }
-    }
+    });
     folded
 }
 
@@ -215,13 +212,11 @@ pub fn search_words(query: &str) -> Result<Vec<String>> {
         return Err(Error::invalid("query", "QUERY_TOO_LONG", format!("at most {MAX_WORDS} words")));
     }
     let mut words = Vec::new();
-    for run in runs(query) {
-        match run {
-            Run::Word(word) => words.push(word),
-            Run::Unspaced(characters) if characters.len() == 1 => words.extend(characters.iter().map(char::to_string)),
-            Run::Unspaced(characters) => words.extend(pairs(&characters)),
-        }
-    }
+    cut(query, |run| match run {
+        Run::Word(word) => words.push(word.to_owned()),
+        Run::Unspaced([one]) => words.push(one.to_string()),
+        Run::Unspaced(characters) => words.extend(pairs(characters)),
+    });
     words.sort_unstable();
     words.dedup();
     Ok(words)

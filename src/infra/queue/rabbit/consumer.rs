@@ -31,7 +31,7 @@ use lapin::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -52,6 +52,9 @@ use crate::{
 /// Messages that are held of a partition where each takes minutes: the last of them must not wait for the half hour after
 /// which the broker takes it for lost.
 const SLOW_PREFETCH: u16 = 8;
+/// Between two looks of a lane at what has come: under load the broker's messages come one by one, and each would wake the
+/// lane and those who work. After a pause the first message is taken in at once.
+const BREATH: Duration = Duration::from_millis(5);
 /// Silence after which a lane looks whether its channel is still open.
 const CHECK: Duration = Duration::from_secs(5);
 /// Fewest and most milliseconds before a lane that failed tries again. (The link paces attempts to connect.)
@@ -121,7 +124,7 @@ impl Consumer {
         let channel = self.shared.consuming.channel().await?;
         // Not given up half-way when it is told to stop: the library would keep what nobody has a handle of.
         let mut stream = match open(&channel, queue, prefetch).await {
-            Ok(stream) => stream,
+            Ok(stream) => stream.ready_chunks(usize::from(prefetch)),
             Err(error) => {
                 self.shared.consuming.distrust_after(&error).await;
                 return Err(unavailable(error));
@@ -131,13 +134,25 @@ impl Consumer {
         if self.outage().works() {
             info!("the broker delivers again");
         }
+        let mut next_look = Instant::now();
         let outcome = loop {
+            let incoming = async {
+                if Instant::now() < next_look {
+                    sleep_until(next_look).await;
+                }
+                stream.next().await
+            };
             tokio::select! {
-                incoming = stream.next() => match incoming {
-                    Some(Ok(incoming)) => self.take_in(lane, incoming).await,
-                    Some(Err(error)) => break Err(unavailable(error)),
-                    None => break Err(unavailable(anyhow!("the broker ended the consumption of {queue}"))),
-                },
+                incoming = incoming => {
+                    next_look = Instant::now() + BREATH;
+                    let taken = match incoming {
+                        Some(incoming) => self.take_in(lane, incoming).await,
+                        None => Err(unavailable(anyhow!("the broker ended the consumption of {queue}"))),
+                    };
+                    if taken.is_err() {
+                        break taken;
+                    }
+                }
                 () = leave.notified() => {
                     // What is finished has been told to the broker when nobody is telling.
                     let _telling = self.telling.lock().await;
@@ -159,17 +174,21 @@ impl Consumer {
         outcome
     }
 
-    async fn take_in(&self, lane: usize, incoming: Incoming) {
-        let number = incoming.delivery_tag;
-        let Some(held) = decode(&incoming) else {
+    async fn take_in(&self, lane: usize, incoming: Vec<lapin::Result<Incoming>>) -> Result<()> {
+        for incoming in incoming {
+            let incoming = incoming.map_err(unavailable)?;
+            let number = incoming.delivery_tag;
+            if let Some(held) = decode(&incoming) {
+                self.shelf().arrive(lane, number, held);
+                continue;
+            }
             warn!(queue = %incoming.routing_key, "a message that is not ours goes to the dead letters");
             if let Err(error) = bounded(incoming.acker.reject(BasicRejectOptions { requeue: false })).await {
                 debug!(%error, "a message was not refused; it comes again");
             }
-            return;
-        };
-        self.shelf().arrive(lane, number, held);
+        }
         self.bell.notify_one();
+        Ok(())
     }
 
     /// What became of deliveries is told to the broker; where it is to wait, only after it is safe there.

@@ -7,8 +7,12 @@ use std::{
 };
 
 use anyhow::anyhow;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, poll_immediate},
+};
 use lapin::{
-    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -24,7 +28,8 @@ use crate::error::Result;
 const WINDOW: usize = 200;
 /// Bytes of the same.
 const WINDOW_BYTES: usize = 4 << 20;
-/// What the broker may take for the next message, or confirmation. One that is short of memory or disk stops reading and confirms nothing.
+/// What the broker may take for the next message, or for the confirmations of a window. One that is short of memory or disk
+/// stops reading and confirms nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Header with the key of a message.
@@ -67,25 +72,40 @@ impl Publisher {
         // A channel belongs to one publication at a time, and only after a success to the next: returned messages and
         // confirmations can then be those of nobody else.
         let channel = self.channel().await?;
-        let mut window = Window::default();
-        for parcel in parcels {
-            while window.has_no_room_for(parcel) {
-                self.confirm(&mut window).await?;
-            }
-            timeout(PATIENCE, send(&channel, &mut window, parcel)).await.map_err(unavailable)??;
-        }
-        while !window.under_way.is_empty() {
-            self.confirm(&mut window).await?;
-        }
+        self.publish_over(&channel, parcels).await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
         Ok(())
     }
 
-    /// Waits for the oldest confirmation.
-    async fn confirm(&self, window: &mut Window) -> Result<()> {
-        let Some((confirmation, bytes)) = window.under_way.pop_front() else { return Ok(()) };
-        window.bytes -= bytes;
-        match timeout(PATIENCE, confirmation).await.map_err(unavailable)?.map_err(unavailable)? {
+    async fn publish_over(&self, channel: &Channel, parcels: &[Parcel<'_>]) -> Result<()> {
+        let mut window = Window::default();
+        for parcel in parcels {
+            if window.has_no_room_for(parcel) {
+                let half = window.under_way.len() / 2;
+                self.confirm(window.keep(half)).await?;
+            }
+            let mut sending = send(channel, parcel).boxed();
+            // Asked once, the library puts the message behind those before it. Its answer comes only when the message is written:
+            // waited for one by one, each of them would be written by itself.
+            match poll_immediate(&mut sending).await {
+                None => window.add(sending, parcel),
+                Some(outcome) => self.judge(outcome).await?,
+            }
+        }
+        self.confirm(window.keep(0)).await
+    }
+
+    /// Waits for all of these, the last one first: when it is confirmed, so are nearly all others, each of which would have
+    /// woken this task to send one more message.
+    async fn confirm(&self, sent: Vec<Sending<'_>>) -> Result<()> {
+        for sending in sent.into_iter().rev() {
+            self.judge(timeout(PATIENCE, sending).await.map_err(unavailable)?).await?;
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, outcome: lapin::Result<Confirmation>) -> Result<()> {
+        match outcome.map_err(unavailable)? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(returned)) => {
                 let key = returned.routing_key.to_string();
@@ -110,28 +130,39 @@ impl Publisher {
     }
 }
 
-/// Messages that were sent and are not confirmed, oldest first, each with its bytes.
+/// A message on its way, until it is confirmed.
+type Sending<'a> = BoxFuture<'a, lapin::Result<Confirmation>>;
+
+/// Messages that are not confirmed yet, oldest first, each with its bytes.
 #[derive(Default)]
-struct Window {
-    under_way: VecDeque<(PublisherConfirm, usize)>,
+struct Window<'a> {
+    under_way: VecDeque<(Sending<'a>, usize)>,
     bytes: usize,
 }
 
-impl Window {
+impl<'a> Window<'a> {
     fn has_no_room_for(&self, parcel: &Parcel<'_>) -> bool {
         let is_too_large = self.bytes + parcel.body.len() > WINDOW_BYTES;
         self.under_way.len() >= WINDOW || (is_too_large && !self.under_way.is_empty())
     }
+
+    fn add(&mut self, sending: Sending<'a>, parcel: &Parcel<'_>) {
+        self.under_way.push_back((sending, parcel.body.len()));
+        self.bytes += parcel.body.len();
+    }
+
+    /// Takes out all but so many, the oldest first.
+    fn keep(&mut self, count: usize) -> Vec<Sending<'a>> {
+        let taken: Vec<_> = self.under_way.drain(..self.under_way.len().saturating_sub(count)).collect();
+        self.bytes -= taken.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        taken.into_iter().map(|(sending, _)| sending).collect()
+    }
 }
 
-async fn send(channel: &Channel, window: &mut Window, parcel: &Parcel<'_>) -> Result<()> {
+async fn send(channel: &Channel, parcel: &Parcel<'_>) -> lapin::Result<Confirmation> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let (exchange, routing_key) = (short(&parcel.exchange), short(&parcel.routing_key));
-    let body = parcel.body.as_bytes();
-    let sent = channel.basic_publish(exchange, routing_key, options, body, parcel.properties()).await;
-    window.under_way.push_back((sent.map_err(unavailable)?, body.len()));
-    window.bytes += body.len();
-    Ok(())
+    channel.basic_publish(exchange, routing_key, options, parcel.body.as_bytes(), parcel.properties()).await?.await
 }
 
 impl Parcel<'_> {

@@ -200,12 +200,7 @@ impl<E: Executor> Follower<E> {
 
 impl Member {
     /// Who listens to a run from here on.
-    pub(super) fn new(
-        run: Arc<Run>,
-        frames: Receiver<Arc<Frame>>,
-        position: Option<i64>,
-        is_first: bool,
-    ) -> Self {
+    pub(super) fn new(run: Arc<Run>, frames: Receiver<Arc<Frame>>, position: Option<i64>, is_first: bool) -> Self {
         Self { run, frames: ReusableBoxFuture::new(receive(frames)), position, is_first, has_heard: false }
     }
 

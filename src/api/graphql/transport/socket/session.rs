@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     end::{End, Step, after, unreadable, written},
-    message::{Heard, Said, told},
     members::{Live, Members, Shared},
+    message::{Heard, Said, told},
     operation::{Operation, Outgoing, What},
 };
 use crate::api::graphql::{
