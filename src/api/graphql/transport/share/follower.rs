@@ -58,11 +58,14 @@ enum Source {
     Refused(Option<Frame>),
 }
 
+/// What was in the ring, with the place that was waited at.
+type Received = (Result<Arc<Frame>, RecvError>, Receiver<Arc<Frame>>);
+
 /// A place in a run.
 pub(super) struct Member {
     run: Arc<Run>,
     /// Waits in the ring; it gives the place in the ring back with what was there.
-    frames: ReusableBoxFuture<'static, (Result<Arc<Frame>, RecvError>, Receiver<Arc<Frame>>)>,
+    frames: ReusableBoxFuture<'static, Received>,
     /// Everything up to here was handed over, or was there before.
     position: Option<i64>,
     /// The run was begun for it.
@@ -238,7 +241,7 @@ impl Member {
     }
 }
 
-async fn receive(mut frames: Receiver<Arc<Frame>>) -> (Result<Arc<Frame>, RecvError>, Receiver<Arc<Frame>>) {
+async fn receive(mut frames: Receiver<Arc<Frame>>) -> Received {
     let received = frames.recv().await;
     (received, frames)
 }
