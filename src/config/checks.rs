@@ -124,7 +124,7 @@ impl Config {
             (graphql.max_root_fields as u64, 1, 100_000),
             (graphql.max_tokens as u64, 1, 1_000_000),
             (u64::from(graphql.max_page_size), 1, 10_000),
-            (graphql.socket_operations as u64, 1, 10_000),
+            (graphql.socket_operations as u64, 1, 1_000),
             (graphql.max_sockets as u64, 0, 1_000_000),
             (graphql.max_operations as u64, 2, 100_000),
             (graphql.operation_timeout_seconds, 1, 3_600),

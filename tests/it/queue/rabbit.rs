@@ -152,6 +152,31 @@ async fn what_no_queue_takes_is_an_error_and_the_topology_is_mended() {
     .await;
 }
 
+/// More bytes than may be under way without a confirmation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_publication_arrives_whole_and_in_order() {
+    with(TestBroker::new(broker::url()).await, async |broker| {
+        let queue = open(broker).await;
+        let body = |n: usize| format!("{n} {}", "x".repeat(if n % 3 == 1 { 10 } else { 700_000 }));
+        let sent: Vec<String> = (0..20).map(body).collect();
+        queue.publish(sent.iter().map(|body| message("a", body)).collect()).await.unwrap();
+        let started = Instant::now();
+        let mut came = Vec::new();
+        while came.len() < sent.len() {
+            assert!(started.elapsed() < PATIENCE, "{} messages came", came.len());
+            let batch = queue.receive(20).await.unwrap();
+            if batch.is_empty() {
+                queue.wait().await;
+                continue;
+            }
+            came.extend(batch.iter().map(|delivery| delivery.body.clone()));
+            settle(&queue, batch, Settlement::Ack).await;
+        }
+        assert!(came == sent, "{} messages came", came.len());
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_may_be_looked_at_however_often() {
     with(TestBroker::new(broker::url()).await, async |broker| {

@@ -52,8 +52,10 @@ use crate::{
 /// Messages that are held of a partition where each takes minutes: the last of them must not wait for the half hour after
 /// which the broker takes it for lost.
 const SLOW_PREFETCH: u16 = 8;
-/// Between two looks of a lane at what has come: under load the broker's messages come one by one, and each would wake the
-/// lane and those who work. After a pause the first message is taken in at once.
+/// Messages that a lane takes in at one look.
+const CHUNK: usize = 64;
+/// Between two looks of a lane, unless there was more than it could take: under load the broker's messages come one by one, and
+/// each would wake the lane and those who work. After a pause the first message is taken in at once.
 const BREATH: Duration = Duration::from_millis(5);
 /// Silence after which a lane looks whether its channel is still open.
 const CHECK: Duration = Duration::from_secs(5);
@@ -122,9 +124,10 @@ impl Consumer {
     /// Takes in the messages of a queue until it leaves, is told to stop, or fails.
     async fn session(&self, lane: usize, queue: &str, prefetch: u16, leave: &Notify) -> Result<()> {
         let channel = self.shared.consuming.channel().await?;
+        let most = usize::from(prefetch).clamp(1, CHUNK);
         // Not given up half-way when it is told to stop: the library would keep what nobody has a handle of.
         let mut stream = match open(&channel, queue, prefetch).await {
-            Ok(stream) => stream.ready_chunks(usize::from(prefetch)),
+            Ok(stream) => stream.ready_chunks(most),
             Err(error) => {
                 self.shared.consuming.distrust_after(&error).await;
                 return Err(unavailable(error));
@@ -144,7 +147,8 @@ impl Consumer {
             };
             tokio::select! {
                 incoming = incoming => {
-                    next_look = Instant::now() + BREATH;
+                    let is_full = incoming.as_ref().is_some_and(|incoming| incoming.len() == most);
+                    next_look = Instant::now() + if is_full { Duration::ZERO } else { BREATH };
                     let taken = match incoming {
                         Some(incoming) => self.take_in(lane, incoming).await,
                         None => Err(unavailable(anyhow!("the broker ended the consumption of {queue}"))),
@@ -175,20 +179,22 @@ impl Consumer {
     }
 
     async fn take_in(&self, lane: usize, incoming: Vec<lapin::Result<Incoming>>) -> Result<()> {
+        let (mut outcome, mut foreign) = (Ok(()), Vec::new());
         for incoming in incoming {
-            let incoming = incoming.map_err(unavailable)?;
-            let number = incoming.delivery_tag;
-            if let Some(held) = decode(&incoming) {
-                self.shelf().arrive(lane, number, held);
-                continue;
+            match incoming.map(|incoming| (decode(&incoming), incoming)) {
+                Ok((Some(held), incoming)) => self.shelf().arrive(lane, incoming.delivery_tag, held),
+                Ok((None, incoming)) => foreign.push(incoming),
+                Err(error) => outcome = Err(unavailable(error)),
             }
+        }
+        self.bell.notify_one();
+        for incoming in foreign {
             warn!(queue = %incoming.routing_key, "a message that is not ours goes to the dead letters");
             if let Err(error) = bounded(incoming.acker.reject(BasicRejectOptions { requeue: false })).await {
                 debug!(%error, "a message was not refused; it comes again");
             }
         }
-        self.bell.notify_one();
-        Ok(())
+        outcome
     }
 
     /// What became of deliveries is told to the broker; where it is to wait, only after it is safe there.

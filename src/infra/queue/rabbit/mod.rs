@@ -209,7 +209,13 @@ impl Rabbit {
             Consumer::start(shared, inner.topic, bell, inner.stop.clone())
         });
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        consumer.shelf().take(limit, BYTES, inner.topic.has_series())
+        let mut held = consumer.shelf();
+        let deliveries = held.take(limit, BYTES, inner.topic.has_series());
+        if !deliveries.is_empty() && held.has_waiting() {
+            // For whoever else waits: what comes together is told once.
+            inner.bell.notify_one();
+        }
+        deliveries
     }
 
     pub(super) async fn settle(&self, settlements: Vec<(Delivery, Settlement)>) -> Result<()> {

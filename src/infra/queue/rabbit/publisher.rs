@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -28,8 +29,8 @@ use crate::error::Result;
 const WINDOW: usize = 200;
 /// Bytes of the same.
 const WINDOW_BYTES: usize = 4 << 20;
-/// What the broker may take for the next message, or for the confirmations of a window. One that is short of memory or disk
-/// stops reading and confirms nothing.
+/// Time in which the broker confirms at least one message. One that is short of memory or disk stops reading and confirms
+/// nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Header with the key of a message.
@@ -80,7 +81,7 @@ impl Publisher {
     async fn publish_over(&self, channel: &Channel, parcels: &[Parcel<'_>]) -> Result<()> {
         let mut window = Window::default();
         for parcel in parcels {
-            if window.has_no_room_for(parcel) {
+            while window.has_no_room_for(parcel) {
                 let half = window.under_way.len() / 2;
                 self.confirm(window.keep(half)).await?;
             }
@@ -97,9 +98,28 @@ impl Publisher {
 
     /// Waits for all of these, the last one first: when it is confirmed, so are nearly all others, each of which would have
     /// woken this task to send one more message.
-    async fn confirm(&self, sent: Vec<Sending<'_>>) -> Result<()> {
-        for sending in sent.into_iter().rev() {
-            self.judge(timeout(PATIENCE, sending).await.map_err(unavailable)?).await?;
+    async fn confirm(&self, mut sent: Vec<Sending<'_>>) -> Result<()> {
+        while let Some(mut last) = sent.pop() {
+            let outcome = loop {
+                if let Ok(outcome) = timeout(PATIENCE, &mut last).await {
+                    break outcome;
+                }
+                // A slow broker has confirmed some of the others meanwhile.
+                let (before, others) = (sent.len(), std::mem::take(&mut sent));
+                for mut sending in others {
+                    match poll_immediate(&mut sending).await {
+                        Some(outcome) => self.judge(outcome).await?,
+                        None => sent.push(sending),
+                    }
+                }
+                if sent.len() == before {
+                    let late = lapin::Error::from(io::Error::from(io::ErrorKind::TimedOut));
+                    // What was not written yet would follow its channel's end, which is an error to the broker.
+                    self.link.distrust_after(&late).await;
+                    return Err(unavailable(late));
+                }
+            };
+            self.judge(outcome).await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The operations of a socket that are members of shared runs.
 //!
 //! Their socket's task asks each of them whenever it wakes. A set that knows who woke it would touch several times the memory
-//! for each of thousands of sockets, most of which have one subscription.
+//! for each of thousands of sockets, most of which have one subscription; and they are bounded.
 
 use std::{
     sync::Arc,

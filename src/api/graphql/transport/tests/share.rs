@@ -231,13 +231,21 @@ async fn those_who_mean_the_same_share_one_execution() {
     assert_eq!(text, expected);
     assert_eq!(world.log.executed(), 53, "each event was executed once");
 
-    // Who leaves takes nobody along, and the last one ends the run.
+    // Who leaves takes nobody along, and its name is free at once; the last one ends the run.
     say(&mut second, json!({"id": "c", "type": "complete"})).await;
+    ask(&mut second, "c", LARGE, json!({})).await;
     drop(events);
     drop(first);
-    world.until_members(&[1]).await;
+    world.until_members(&[1, 1]).await;
     world.log.grow(1);
-    hear_ticks(&mut second, "b\"", std::iter::once(54)).await;
+    let mut heard = Vec::new();
+    for _ in 0..2 {
+        let message = hear(&mut second).await;
+        let tick = &message["payload"]["data"]["ticks"];
+        heard.push((message["id"].to_string(), tick["number"].clone(), tick["text"].is_string()));
+    }
+    heard.sort_by_key(|(id, ..)| id.clone());
+    assert_eq!(heard, [(r#""b\"""#.to_owned(), json!(54), false), (r#""c""#.to_owned(), json!(54), true)]);
     drop(second);
     world.until_quiet().await;
 }
