@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     domain::{
         change::{Feed, FeedSettings},
+        ingest::Foresight,
         login,
         profile::Profiles,
         tenant::Tenant,
@@ -54,6 +55,8 @@ pub struct App {
     pub profiles: Profiles,
     /// Committed changes of events, live.
     pub changes: Feed,
+    /// Whether records are judged before they are written.
+    pub foresight: Arc<Foresight>,
     queues: Arc<OnceCell<Queues>>,
 }
 
@@ -107,6 +110,7 @@ impl App {
             tenant,
             network: tenant,
             outbound,
+            foresight: Arc::default(),
             queues: Arc::default(),
         })
     }

@@ -29,7 +29,7 @@ const LINE_BYTES: u64 = 16 << 20;
 
 /// Parts that are taken through the pipeline beside each other, each with the messages of some of the accounts: while the
 /// database writes a batch of one, those of the others are read and understood, or written too.
-const LANES: usize = 3;
+const LANES: usize = 4;
 
 /// What a replay did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

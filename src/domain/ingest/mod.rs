@@ -31,5 +31,6 @@ pub use self::{
     parked::{Parked, Stage},
     pipeline::{Outcome, submit},
     s3_attribute::accepts,
+    s5_dedupe::Foresight,
     s8_persist::{LOCK, hold_account},
 };

@@ -88,12 +88,13 @@ async fn attempt(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
         identified.iter().map(|message| message.as_ref().map_or("unknown", Identified::operation)).collect();
     let attributed = timed(Stage::Attribute, || each(identified, s3_attribute::attribute));
     let mapped = timed(Stage::Map, || each(attributed, |message| s4_map::map(message, now)));
-    let dedupe = s5_dedupe::dedupe(app.db.read(), mapped).instrument(info_span!("batch.dedupe"));
+    let dedupe = s5_dedupe::dedupe(app.db.read(), &app.foresight, mapped).instrument(info_span!("batch.dedupe"));
     let deduped = waited(Stage::Dedupe, dedupe).await?;
     let routed = waited(Stage::Route, s6_route::route(app.db.read(), deduped, app.network)).await?;
     let validated = timed(Stage::Validate, || routed.into_iter().map(s7_validate::validate).collect());
     let persist = s8_persist::persist(app, batch, validated).instrument(info_span!("batch.persist"));
     let persisted = waited(Stage::Persist, persist).await?;
+    app.foresight.learn(&persisted.novelties);
     let outcomes = persisted.effects.iter().map(outcome).collect();
     timed(Stage::Notify, || s9_notify::notify(app, persisted, &operations));
     Ok(outcomes)

@@ -42,6 +42,9 @@ use crate::{
     infra::atproto::syntax::AtUri,
 };
 
+/// Metric label of what was known before the transaction began.
+const KNOWN: &str = "known";
+
 /// What a message did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -97,7 +100,7 @@ impl Persisted {
 pub(super) async fn persist(app: &App, bodies: &[String], parts: Vec<Validated>) -> Result<Persisted> {
     let known = Persisted {
         effects: vec![Effect::Unchanged; bodies.len()],
-        novelties: BTreeMap::from([("known", bodies.len() as u64)]),
+        novelties: BTreeMap::from([(KNOWN, bodies.len() as u64)]),
         ..Persisted::default()
     };
     if parts.iter().flat_map(|part| &part.messages).all(|message| matches!(message, Deduped::Known)) {
@@ -203,7 +206,10 @@ impl Work {
     /// Decides about one message; nothing is written yet.
     fn take(&mut self, message: &Deduped) -> Effect {
         let mapped = match message {
-            Deduped::Known => return Effect::Unchanged,
+            Deduped::Known => {
+                *self.persisted.novelties.entry(KNOWN).or_default() += 1;
+                return Effect::Unchanged;
+            }
             Deduped::Refused(parked) => return Effect::Parked(parked.clone()),
             Deduped::Candidate(mapped) => mapped,
         };
@@ -247,16 +253,21 @@ impl Work {
         if novelty != Novelty::New && is_event(&change.collection) {
             *self.persisted.matches.entry("at_uri").or_default() += 1;
         }
+        let refusal = change.version.as_ref().and_then(|version| version.reading.draft.as_ref().err());
         if !novelty.is_news() {
-            return Effect::Unchanged;
+            // As when it is judged early.
+            return match refusal.filter(|_| novelty == Novelty::Unreadable) {
+                Some(refusal) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
+                None => Effect::Unchanged,
+            };
         }
         let is_new = !self.ledger.lives(&change.uri);
         self.ledger.take(change);
-        match change.version.as_ref().map(|version| &version.reading.draft) {
+        match refusal {
             // It was parked when it came for the first time.
-            Some(Err(_)) if novelty == Novelty::Echo => Effect::Unchanged,
-            Some(Err(refusal)) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
-            _ => Effect::Applied { is_new },
+            Some(_) if novelty == Novelty::Echo => Effect::Unchanged,
+            Some(refusal) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
+            None => Effect::Applied { is_new },
         }
     }
 
