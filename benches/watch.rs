@@ -33,7 +33,7 @@ pub(crate) struct Usage {
     pub(crate) processor: Duration,
     /// Most memory at once, in bytes.
     pub(crate) memory: f64,
-    /// Memory at the last look, in bytes.
+    /// Memory at the last look at which it ran, in bytes.
     pub(crate) memory_now: f64,
 }
 
@@ -87,13 +87,16 @@ fn look(groups: &mut [Seen], is_first: bool) {
     let running = fs::read_dir("/proc").into_iter().flatten().flatten();
     let running: Vec<u32> = running.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for seen in groups {
-        seen.usage.memory_now = 0.0;
+        let mut memory = 0.0;
         for pid in running.iter().copied().filter(|pid| seen.group.holds(*pid)) {
-            let (Ok(time), Ok(memory)) = (processor_time(&pid.to_string()), resident(pid)) else { continue };
+            let (Ok(time), Ok(resident)) = (processor_time(&pid.to_string()), resident(pid)) else { continue };
             // Who comes later has used nothing before.
             let known = seen.times.entry(pid).or_insert((if is_first { time } else { Duration::ZERO }, time));
             known.1 = time;
-            seen.usage.memory_now += memory;
+            memory += resident;
+        }
+        if memory > 0.0 {
+            seen.usage.memory_now = memory;
         }
         seen.usage.processor = seen.times.values().map(|(first, last)| last.saturating_sub(*first)).sum();
         seen.usage.memory = seen.usage.memory.max(seen.usage.memory_now);

@@ -55,6 +55,10 @@ postgres_answers() {
   ((${version:-0} >= 150000))
 }
 
+# How the tests' server is set: what a crash of the machine would lose does not matter there.
+for_tests=(-c max_connections=300 -c fsync=off -c synchronous_commit=off -c full_page_writes=off)
+
+# start_postgres SETTING…: sets TEST_DATABASE_URL. A socket of the system leads to it too, in its own folder.
 start_postgres() {
   local port attempt
   cluster=$(mktemp -d) || return 1
@@ -69,10 +73,8 @@ start_postgres() {
     >"$scratch/initdb" 2>&1 || { cat "$scratch/initdb" && return 1; }
   for attempt in 1 2 3 4 5; do
     port=$(free_port)
-    # what a crash of the machine would lose does not matter here
     if (cd "$cluster" && "${as_server[@]}" "$bin/pg_ctl" -D "$cluster/data" -l "$cluster/log" -w -t 60 -o "-p $port \
-      -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=300 -c fsync=off \
-      -c synchronous_commit=off -c full_page_writes=off" start) >/dev/null 2>&1 </dev/null; then
+      -c listen_addresses=127.0.0.1 -c unix_socket_directories=$cluster $*" start) >/dev/null 2>&1 </dev/null; then
       export TEST_DATABASE_URL=postgres://postgres@127.0.0.1:$port/postgres
       printf 'PostgreSQL: a private server on port %d\n' "$port"
       return
@@ -90,7 +92,7 @@ bring_up_postgres() {
     export TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres
     echo 'PostgreSQL: the server on port 5432'
   elif need PostgreSQL has_postgres postgresql; then
-    start_postgres || count_failure 'PostgreSQL does not start'
+    start_postgres "${for_tests[@]}" || count_failure 'PostgreSQL does not start'
   fi
 }
 
