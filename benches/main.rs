@@ -67,6 +67,9 @@ struct Arguments {
     /// Subscribers of the fan-out
     #[arg(long, default_value_t = 5_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     subscribers: usize,
+    /// How many of them are signed in, by default half
+    #[arg(long)]
+    signed_in: Option<usize>,
     /// How often each is measured; medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
@@ -112,7 +115,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { part, records, messages, subscribers, runs, .. } = arguments;
+    let Arguments { part, records, messages, subscribers, signed_in, runs, .. } = arguments;
     if part == Part::Bare {
         return fanout::serve_bare().await;
     }
@@ -133,7 +136,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         rest::run(records).await?;
     }
     if wants(Part::Fanout) {
-        fanout::run(subscribers).await?;
+        fanout::run(subscribers, signed_in.unwrap_or(subscribers / 2)).await?;
     }
     Ok(())
 }

@@ -41,6 +41,8 @@ pub(crate) struct Door<'a> {
     pub(crate) path: &'a str,
     /// What is asked for with graphql-transport-ws, where that is spoken.
     pub(crate) subscription: Option<&'a str>,
+    /// Of the browsers of as many subscribers; the others are nobody in particular.
+    pub(crate) cookies: &'a [String],
 }
 
 /// Subscribers of one server.
@@ -124,13 +126,15 @@ impl Crowd {
 }
 
 async fn open(door: Door<'_>, number: usize) -> Result<TcpStream> {
-    let Door { port, path, subscription } = door;
+    let Door { port, path, subscription, cookies } = door;
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
     socket.set_nodelay(true)?;
+    let person = cookies.get(number).map(|cookie| format!("Origin: http://127.0.0.1:{port}\r\nCookie: {cookie}\r\n"));
+    let person = person.unwrap_or_default();
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: crowd\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-        Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+        Sec-WebSocket-Protocol: graphql-transport-ws\r\n{person}\r\n"
     );
     socket.write_all(head.as_bytes()).await?;
     let mut answer = Vec::new();

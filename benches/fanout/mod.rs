@@ -1,5 +1,5 @@
 //! One event to thousands of subscribers: the gateway on SQLite, and beside it a bare broadcast server with the same socket
-//! settings and the same frames. Each server is a process of its own, this one holds all subscribers of both, and
+//! settings and the same frames. Some of the gateway's subscribers are signed in, each with a session of their own. Each server is a process of its own, this one holds all subscribers of both, and
 //! the rounds alternate.
 
 mod bare;
@@ -13,6 +13,13 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 use entities::sets::SourceType;
+use gateway::{
+    app::App,
+    domain::{
+        account::{self, SignedIn},
+        session::{self, Kind},
+    },
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -29,6 +36,7 @@ use crate::{
         database,
         devnet::HTTP,
         process::Program,
+        records::did,
     },
     table::{Table, median},
     watch::resident,
@@ -42,6 +50,8 @@ const ROUNDS: usize = 9;
 const IDLE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Sessions of one member, who may have a hundred.
+const SESSIONS: usize = 50;
 
 /// What an agenda would ask for; about a kilobyte.
 const SELECTION: &str = "subscription { eventIngested { cursor operation eventId changedFields ingestedAt
@@ -72,21 +82,23 @@ struct Figures {
 }
 
 /// Measures, and prints what it found.
-pub(crate) async fn run(subscribers: usize) -> Result<()> {
+pub(crate) async fn run(subscribers: usize, signed_in: usize) -> Result<()> {
+    let signed_in = signed_in.min(subscribers);
     println!(
-        "\nFan-out to {subscribers} WebSockets that ask for the same; one event, and a burst of {BURST}; medians of \
-        {ROUNDS} rounds"
+        "\nFan-out to {subscribers} WebSockets that ask for the same, {signed_in} of them with a session's cookie; one event, \
+        and a burst of {BURST}; medians of {ROUNDS} rounds"
     );
     let test = database::sqlite().await;
     let TestApp { app } = TestApp::open(&test).await;
     let key = make_key(&app, "bench", &[SourceType::Web], false).await;
+    let cookies = cookies(&app, signed_in).await?;
     drop(app);
     let program = Program::over(&test.url).with("GATEWAY_GRAPHQL__MAX_SOCKETS", &(subscribers + 100).to_string());
     let (child, address) = program.serve_api().await;
     let port = port(&address)?;
     // Everything that is made at the first event is there before memory is looked at.
     tell_gateway(port, &key, 0, BURST).await?;
-    let door = Door { port, path: "/graphql", subscription: Some(SELECTION) };
+    let door = Door { port, path: "/graphql", subscription: Some(SELECTION), cookies: &cookies };
     let mut gateway = Side::open("the gateway", child, door, subscribers).await?;
     until_shared(port, subscribers).await?;
     tell_gateway(port, &key, 1, 1).await?;
@@ -95,7 +107,7 @@ pub(crate) async fn run(subscribers: usize) -> Result<()> {
     let frame = gateway.crowd.sample().ok_or_else(|| anyhow!("nobody heard anything"))?;
     gateway.settle(subscribers).await?;
     let (child, port_of_bare) = start_bare().await?;
-    let door = Door { port: port_of_bare, path: "/ws", subscription: None };
+    let door = Door { port: port_of_bare, path: "/ws", subscription: None, cookies: &[] };
     let mut bare = Side::open("bare broadcast", child, door, subscribers).await?;
     bare.settle(subscribers).await?;
     for round in 0..=ROUNDS {
@@ -174,6 +186,21 @@ async fn print(gateway: &Side, bare: &Side, frame: &str, subscribers: usize) -> 
     row("memory a subscriber, after the bursts", after[0], after[1], "KB", 1e-3, "≤ 12 KB");
     table.print();
     Ok(())
+}
+
+/// Cookies of so many sessions, as browsers have them.
+async fn cookies(app: &App, count: usize) -> Result<Vec<String>> {
+    let mut cookies = Vec::with_capacity(count);
+    for person in 0..count.div_ceil(SESSIONS) {
+        let pds = "https://pds.example.com".parse()?;
+        let signed_in = SignedIn { did: did(1, person), handle: None, pds, scopes: Vec::new() };
+        let user = account::sign_in(app, &signed_in).await?;
+        for _ in 0..SESSIONS.min(count - cookies.len()) {
+            let opened = session::open(app, user.id, Kind::Cookie, None).await?;
+            cookies.push(format!("session={}", opened.token));
+        }
+    }
+    Ok(cookies)
 }
 
 fn memory(child: &Child) -> Result<f64> {

@@ -6,8 +6,13 @@ use entities::sets::SourceType;
 use futures_util::future::join_all;
 use gateway::{
     api::http::router,
+    app::App,
     domain::{
+        account::{self, SignedIn},
+        actor::Actor,
         change::{Cursor, head},
+        key::{self, Named},
+        session::{self, Kind},
         tenant,
     },
     telemetry,
@@ -21,10 +26,11 @@ use tokio_util::{
 };
 
 use crate::support::{
-    app::{TestApp, make_key},
+    app::{TestApp, make_key, make_key_of},
     changes::{commit, event, row},
     database::{TestDb, on_each_database, sqlite},
     graphql::{GraphQl, Subscription},
+    records::did,
 };
 
 /// Far more than anything here takes.
@@ -33,6 +39,24 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const SUBSCRIPTION: &str = "subscription ($after: StreamCursor, $filter: EventIngestedFilter) {
     eventIngested(after: $after, filter: $filter) { cursor eventId event { name organizer { handle } } }
 }";
+
+/// With what not everybody is shown.
+const PERSONAL: &str = "subscription ($after: StreamCursor) {
+    eventIngested(after: $after) { cursor event { organizer { ...named } } }
+}
+fragment named on Account { handle blueskyProfile { did displayName } }";
+
+/// A member, and the token of a session of theirs.
+async fn session_of(app: &App, person: usize, kind: Kind) -> (i64, String) {
+    let signed_in = SignedIn {
+        did: did(8, person),
+        handle: None,
+        pds: "https://pds.example.com".parse().unwrap(),
+        scopes: Vec::new(),
+    };
+    let user = account::sign_in(app, &signed_in).await.unwrap();
+    (user.id, session::open(app, user.id, kind, None).await.unwrap().token)
+}
 
 struct World {
     test: TestApp,
@@ -83,7 +107,17 @@ async fn an_event_is_read_once_for_all_who_share() {
         let world = World::open(database, &metrics).await;
         let id = event(&database.db, database.tenant, "party", |_| {}).await;
         let start = json!({ "after": head(database.db.read()).await.unwrap().to_string() });
-        let mut readers = join_all((0..READERS).map(|_| world.api.subscribe(SUBSCRIPTION, &start))).await;
+        let app = &world.test.app;
+        let key = make_key(app, "a key", &[SourceType::Web], false).await;
+        let cookie = format!("session={}", session_of(app, 1, Kind::Cookie).await.1);
+        // Nobody in particular, programs and people, all of them in one.
+        let (start, key, cookie) = (&start, &key, &cookie);
+        let readers = (0..READERS).map(async |number| match number % 3 {
+            0 => world.api.subscribe(SUBSCRIPTION, start).await,
+            1 => world.api.subscribe_as(key, SUBSCRIPTION, start).await,
+            _ => world.api.subscribe_in_page(cookie, SUBSCRIPTION, start).await,
+        });
+        let mut readers = join_all(readers).await;
         world.until("gateway_graphql_subscriptions", READERS).await;
         world.until("gateway_graphql_shared_runs", 1).await;
         let first = commit(&database.db, vec![row(database.tenant, id)]).await.unwrap();
@@ -107,25 +141,34 @@ async fn an_event_is_read_once_for_all_who_share() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tenants_and_whoever_shows_something_do_not_share() {
+async fn a_tenant_shares_whatever_its_subscribers_show() {
     let metrics = telemetry::metrics().unwrap();
     let database = sqlite().await;
     let world = World::open(&database, &metrics).await;
-    let app = &world.test.app;
+    let (app, api) = (&world.test.app, &world.api);
     let other = tenant::create(app, "other", "Other").await.unwrap();
     let key = make_key(app, "a key", &[SourceType::Web], false).await;
+    let both = make_key_of(app, &["default", "other"], &[SourceType::Web], true).await;
+    let (_, bearer) = session_of(app, 1, Kind::Bearer).await;
+    let cookie = format!("theme=dark; session={}", session_of(app, 2, Kind::Cookie).await.1);
     let start = json!({ "after": head(app.db.read()).await.unwrap().to_string() });
+    let there = json!({ "authorization": format!("Bearer {both}"), "x-tenant-id": "other" });
     let mut ours = [
-        world.api.subscribe(SUBSCRIPTION, &start).await,
-        world.api.subscribe_of("default", SUBSCRIPTION, &start).await,
-        world.api.subscribe_as(&key, SUBSCRIPTION, &start).await,
-        world.api.subscribe_as(&key, SUBSCRIPTION, &start).await,
+        api.subscribe(SUBSCRIPTION, &start).await,
+        api.subscribe_of("default", SUBSCRIPTION, &start).await,
+        api.subscribe_as(&key, SUBSCRIPTION, &start).await,
+        api.subscribe_as(&both, SUBSCRIPTION, &start).await,
+        api.subscribe_as(&bearer, SUBSCRIPTION, &start).await,
+        api.subscribe_in_page(&cookie, SUBSCRIPTION, &start).await,
+        api.subscribe_in_page("session=opens nothing", SUBSCRIPTION, &start).await,
     ];
     let mut theirs = [
-        world.api.subscribe_of("other", SUBSCRIPTION, &start).await,
-        world.api.subscribe_of("other", SUBSCRIPTION, &start).await,
+        api.subscribe_of("other", SUBSCRIPTION, &start).await,
+        api.subscribe_with(there, SUBSCRIPTION, &start).await,
+        // Nobody there, whoever it is here.
+        api.subscribe_with(json!({ "x-tenant-id": "other" }), SUBSCRIPTION, &start).await,
     ];
-    world.until("gateway_graphql_subscriptions", 6).await;
+    world.until("gateway_graphql_subscriptions", 10).await;
     world.until("gateway_graphql_shared_runs", 2).await;
     let (our_event, their_event) = (
         event(&database.db, database.tenant, "ours", |_| {}).await,
@@ -142,6 +185,74 @@ async fn tenants_and_whoever_shows_something_do_not_share() {
     }
     for subscription in &mut theirs {
         hears(subscription, &expected[1]).await;
+    }
+}
+
+/// A profile may be kept from those who are not signed in.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_not_everybody_is_shown_is_shared_by_nobody_who_is_somebody() {
+    let metrics = telemetry::metrics().unwrap();
+    let database = sqlite().await;
+    let world = World::open(&database, &metrics).await;
+    let (app, api) = (&world.test.app, &world.api);
+    let key = make_key(app, "a key", &[SourceType::Web], false).await;
+    let (_, bearer) = session_of(app, 1, Kind::Bearer).await;
+    let cookie = format!("session={}", session_of(app, 2, Kind::Cookie).await.1);
+    let start = json!({ "after": head(app.db.read()).await.unwrap().to_string() });
+    let nobody = [api.subscribe(PERSONAL, &start).await, api.subscribe(PERSONAL, &start).await];
+    world.until("gateway_graphql_subscriptions", 2).await;
+    world.until("gateway_graphql_shared_runs", 1).await;
+    drop(nobody);
+    world.until("gateway_graphql_shared_runs", 0).await;
+    let _somebody = [
+        api.subscribe_as(&key, PERSONAL, &start).await,
+        api.subscribe_as(&key, PERSONAL, &start).await,
+        api.subscribe_as(&bearer, PERSONAL, &start).await,
+        api.subscribe_in_page(&cookie, PERSONAL, &start).await,
+    ];
+    // Who shares is a member before it counts.
+    world.until("gateway_graphql_subscriptions", 4).await;
+    world.until("gateway_graphql_shared_runs", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_known_no_more_leaves_and_the_others_stay() {
+    let metrics = telemetry::metrics().unwrap();
+    let database = sqlite().await;
+    let world = World::open(&database, &metrics).await;
+    let (app, api) = (&world.test.app, &world.api);
+    let id = event(&database.db, database.tenant, "party", |_| {}).await;
+    let start = json!({ "after": head(app.db.read()).await.unwrap().to_string() });
+    let (key, kept) =
+        (make_key(app, "a key", &[SourceType::Web], false).await, make_key(app, "b", &[SourceType::Web], false).await);
+    let (bearer, bearer_token) = session_of(app, 1, Kind::Bearer).await;
+    let (browser, token) = session_of(app, 2, Kind::Cookie).await;
+    let cookie = format!("session={token}");
+    // The first one begins the run, and is the first to leave.
+    let mut leaving = vec![api.subscribe_as(&bearer_token, SUBSCRIPTION, &start).await];
+    world.until("gateway_graphql_shared_runs", 1).await;
+    leaving.push(api.subscribe_in_page(&cookie, SUBSCRIPTION, &start).await);
+    leaving.push(api.subscribe_as(&key, SUBSCRIPTION, &start).await);
+    let mut staying = [api.subscribe(SUBSCRIPTION, &start).await, api.subscribe_as(&kept, SUBSCRIPTION, &start).await];
+    world.until("gateway_graphql_subscriptions", 5).await;
+    let first = commit(&database.db, vec![row(database.tenant, id)]).await.unwrap();
+    app.changes.ring();
+    for subscription in leaving.iter_mut().chain(&mut staying) {
+        hears(subscription, &first).await;
+    }
+    world.until("gateway_graphql_shared_runs", 1).await;
+    session::revoke_all(app, bearer).await.unwrap();
+    session::revoke_all(app, browser).await.unwrap();
+    key::revoke(app, &Actor::Operator, Named::Text(&key)).await.unwrap();
+    for subscription in &mut leaving {
+        assert!(subscription.next_or_end().await.is_none(), "nothing more is told");
+        assert_eq!(subscription.closed, Some(4401));
+    }
+    world.until("gateway_graphql_subscriptions", 2).await;
+    let second = commit(&database.db, vec![row(database.tenant, id)]).await.unwrap();
+    app.changes.ring();
+    for subscription in &mut staying {
+        hears(subscription, &second).await;
     }
 }
 

@@ -23,6 +23,7 @@ mod fanout;
 mod faults;
 mod hostile;
 mod house;
+mod impartial;
 mod integration;
 mod keys;
 mod kv;

@@ -16,7 +16,7 @@ use super::{
     context::RequestLoaders,
     guard::{Code, Refusal},
     tenant,
-    transport::{Attach, Audience, Origins, RequestInfo, Transport},
+    transport::{Attach, Audience, Origins, RequestInfo, Sender, Transport},
 };
 use crate::{
     api::http::cookie,
@@ -78,26 +78,20 @@ impl Callers {
 }
 
 impl Attach for Callers {
-    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>> {
+    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Sender, Refusal>> {
         async move {
-            let mut data = Data::default();
             let actor = self.identify(info).await?;
             let tenant = match &actor {
                 Actor::Key(key) => Some(key.tenant),
                 Actor::Person(person) => Some(person.tenant),
                 Actor::Anonymous | Actor::Operator => meant(info),
             };
-            match tenant {
-                // In the place of the schema's own.
-                Some(tenant) => {
-                    let app = self.app.of(tenant);
-                    data.insert(RequestLoaders::new(&app));
-                    data.insert(app);
-                }
-                None => data.insert(RequestLoaders::new(&self.app)),
-            }
+            let app = self.app.of(tenant.unwrap_or(self.app.tenant));
+            let mut data = surroundings(&app);
+            let is_somebody = actor != Actor::Anonymous;
             data.insert(actor);
-            Ok(data)
+            let audience = Audience::new(app.tenant.id(), move || surroundings(&app));
+            Ok(Sender { data, audience: Some(audience), is_somebody })
         }
         .boxed()
     }
@@ -113,12 +107,6 @@ impl Attach for Callers {
             self.identify(info).await.map(drop)
         }
         .boxed()
-    }
-
-    /// Those of one tenant who show nothing. A cookie may be somebody's, whether or not it opens anything.
-    fn audience(&self, info: &RequestInfo) -> Option<Audience> {
-        let is_nobody = authorization(info).is_none() && !info.headers.contains_key(header::COOKIE);
-        is_nobody.then(|| Audience(meant(info).unwrap_or(self.app.tenant).id()))
     }
 
     fn expires(&self, info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
@@ -146,6 +134,15 @@ impl Attach for Callers {
         };
         Some(expires.boxed())
     }
+}
+
+/// What the resolvers of an operation need besides its actor: without one, it is asked by nobody in particular.
+fn surroundings(app: &App) -> Data {
+    let mut data = Data::default();
+    data.insert(RequestLoaders::new(app));
+    // In the place of the schema's own.
+    data.insert(app.clone());
+    data
 }
 
 /// The tenant that is meant, as it was found at the door.

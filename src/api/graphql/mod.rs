@@ -16,6 +16,7 @@ mod events;
 mod filter;
 pub(crate) mod guard;
 mod id;
+mod impartial;
 mod info;
 mod loaders;
 mod location;
@@ -44,7 +45,9 @@ use self::{
     guard::{Guard, Limits},
     transport::{Endpoint, Origins, Settings},
 };
-pub use self::{context::RequestLoaders, mutation::Mutation, query::Query, subscription::Subscription};
+pub use self::{
+    context::RequestLoaders, impartial::IMPARTIAL, mutation::Mutation, query::Query, subscription::Subscription,
+};
 use crate::{app::App, error::Result};
 
 /// The identifier of an answer, for the other doors.
@@ -100,7 +103,7 @@ pub(crate) fn router(app: &App, shutdown: CancellationToken, open: TaskTracker) 
         named_operations: config.graphql.named_operations.clone(),
         ..Settings::default()
     };
-    let guard = Guard::new(&sdl(), scalars::ACCEPTS, limits)?;
+    let guard = Guard::new(&sdl(), scalars::ACCEPTS, limits)?.with_impartial(IMPARTIAL);
     let choose = axum::middleware::from_fn_with_state(app.clone(), tenant::choose);
     Ok(transport::router(Endpoint::new(schema(app), guard, Callers::new(app), settings, (shutdown, open)), |methods| {
         methods.layer(choose)

@@ -5,10 +5,6 @@ use std::{
     fmt::Write as _,
 };
 
-use async_graphql::parser::{
-    parse_schema,
-    types::{BaseType, FieldDefinition, Type, TypeKind, TypeSystemDefinition},
-};
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -16,7 +12,7 @@ use axum::{
 };
 use entities::sets::UserRole;
 use gateway::{
-    api::{graphql::sdl, http::router},
+    api::http::router,
     app::App,
     domain::{
         account::{self, SignedIn, care},
@@ -32,7 +28,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{Bench, event};
-use crate::support::{database::on_each_database, records::did};
+use crate::support::{
+    blueprint::{Blueprint, innermost},
+    database::on_each_database,
+    records::did,
+};
 
 /// Arguments of the root fields that need some, and of others: what is named is missing, so that nothing is done; or it is
 /// the first event, so that there is something to read.
@@ -72,36 +72,22 @@ const ARGUMENTS: [(&str, &str); 27] = [
 /// How deep objects are asked for within a root field.
 const DEPTH: u32 = 3;
 
-/// The schema, as far as documents are made of it.
-struct Blueprint {
-    kinds: BTreeMap<String, TypeKind>,
+/// The schema with arguments for its fields, so that they can be used.
+struct Uses {
+    schema: Blueprint,
     arguments: BTreeMap<&'static str, &'static str>,
 }
 
-impl Blueprint {
+impl Uses {
     fn read() -> Self {
-        let definitions = parse_schema(sdl()).unwrap().definitions.into_iter();
-        let kinds = definitions.filter_map(|definition| match definition {
-            TypeSystemDefinition::Type(definition) => {
-                Some((definition.node.name.node.to_string(), definition.node.kind))
-            }
-            _ => None,
-        });
-        Self { kinds: kinds.collect(), arguments: ARGUMENTS.into() }
-    }
-
-    fn fields(&self, name: &str) -> Vec<&FieldDefinition> {
-        match self.kinds.get(name) {
-            Some(TypeKind::Object(object)) => object.fields.iter().map(|field| &field.node).collect(),
-            _ => Vec::new(),
-        }
+        Self { schema: Blueprint::read(), arguments: ARGUMENTS.into() }
     }
 
     /// The root fields with whom each is for: `ADMIN`, `USER`, or nothing for everybody.
     fn roots(&self) -> Vec<(String, String)> {
         let mut roots = Vec::new();
         for root in ["Query", "Mutation", "Subscription"] {
-            for field in self.fields(root) {
+            for field in self.schema.fields(root) {
                 let access = field.directives.iter().find(|directive| directive.node.name.node == "access");
                 let scopes = access.and_then(|access| access.node.get_argument("scopes"));
                 let scopes = scopes.map(|scopes| scopes.node.to_string()).unwrap_or_default();
@@ -115,53 +101,36 @@ impl Blueprint {
 
     /// The use of one field with everything below it.
     fn call(&self, path: &str, depth: u32) -> String {
-        let (parent, name) = path.split_once('.').unwrap();
-        let field = self.fields(parent).into_iter().find(|field| field.name.node == name).unwrap();
+        let field = self.schema.field(path).unwrap();
         let arguments = self.arguments.get(path).copied().unwrap_or_default();
         let needed = field
             .arguments
             .iter()
             .any(|argument| !argument.node.ty.node.nullable && argument.node.default_value.is_none());
         assert!(!needed || !arguments.is_empty(), "{path} is new: say here with which arguments it is used");
-        format!("{name}{arguments} {}", self.select(innermost(&field.ty.node), depth))
+        format!("{}{arguments} {}", field.name.node, self.select(innermost(&field.ty.node), depth))
     }
 
     /// Everything of a type, as far down as `depth`.
     fn select(&self, name: &str, depth: u32) -> String {
-        match self.kinds.get(name) {
-            Some(TypeKind::Object(_)) => format!("{{ __typename {} }}", self.members(name, depth, "")),
-            Some(TypeKind::Interface(_) | TypeKind::Union(_)) => {
-                let members = self.kinds.keys().filter(|member| self.is_one(member, name));
+        match self.schema.objects(name).as_slice() {
+            [] => String::new(),
+            [object] if *object == name => format!("{{ __typename {} }}", self.members(name, depth, "")),
+            objects => {
                 // By names of their own: two types may have fields of one name that differ.
-                let parts = members.map(|member| {
-                    format!("... on {member} {{ __typename {} }}", self.members(member, depth, &format!("{member}_")))
+                let parts = objects.iter().map(|object| {
+                    format!("... on {object} {{ __typename {} }}", self.members(object, depth, &format!("{object}_")))
                 });
                 format!("{{ __typename {} }}", parts.collect::<Vec<_>>().concat())
             }
-            _ => String::new(),
         }
-    }
-
-    fn is_one(&self, member: &str, of: &str) -> bool {
-        let listed = match self.kinds.get(of) {
-            Some(TypeKind::Union(union)) => union.members.iter().any(|name| name.node == member),
-            _ => false,
-        };
-        let implements = match self.kinds.get(member) {
-            Some(TypeKind::Object(object)) => object.implements.iter().any(|name| name.node == of),
-            _ => false,
-        };
-        listed || implements
     }
 
     fn members(&self, name: &str, depth: u32, prefix: &str) -> String {
         let mut text = String::new();
-        for field in self.fields(name) {
+        for field in self.schema.fields(name) {
             let inner = innermost(&field.ty.node);
-            let is_leaf = !matches!(
-                self.kinds.get(inner),
-                Some(TypeKind::Object(_) | TypeKind::Interface(_) | TypeKind::Union(_))
-            );
+            let is_leaf = self.schema.objects(inner).is_empty();
             // A payload leads back to the root.
             if inner == "Query" || (!is_leaf && depth == 0) {
                 continue;
@@ -173,13 +142,6 @@ impl Blueprint {
             text.push(' ');
         }
         text
-    }
-}
-
-fn innermost(ty: &Type) -> &str {
-    match &ty.base {
-        BaseType::Named(name) => name,
-        BaseType::List(inner) => innermost(inner),
     }
 }
 
@@ -271,7 +233,7 @@ async fn everybody(bench: &Bench) -> (Router, Vec<Caller>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_field_is_for_whom_the_schema_says() {
-    let schema = Blueprint::read();
+    let schema = Uses::read();
     let roots = schema.roots();
     let named: BTreeSet<&str> = roots.iter().map(|(name, _)| name.as_str()).collect();
     for (path, _) in ARGUMENTS {

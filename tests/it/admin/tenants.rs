@@ -146,7 +146,8 @@ async fn a_socket_means_the_tenant_that_it_names_when_it_introduces_itself() {
         (None, json!({ "x-tenant-id": 7 }), Err(Some(4404))),
         (Some("nowhere"), json!({}), Err(None)),
     ] {
-        let became = match api.greet(header, Some(init.clone())).await {
+        let headers: Vec<_> = header.iter().map(|name| ("x-tenant-id", *name)).collect();
+        let became = match api.greet(&headers, Some(init.clone())).await {
             Ok(mut socket) => {
                 socket.start("{ events { nodes { name } } }", &json!({})).await.unwrap();
                 Ok(socket.next().await["events"]["nodes"] == json!([{ "name": "Theirs" }]))

@@ -79,41 +79,55 @@ impl GraphQl {
         self.try_subscribe(document, variables).await.expect("a WebSocket opens and stays open")
     }
 
-    /// The same with a service key.
+    /// The same with a service key, or a session's token.
     pub(crate) async fn subscribe_as(&self, key: &str, document: &str, variables: &Value) -> Subscription {
-        let payload = json!({ "authorization": format!("Bearer {key}") });
-        self.open(None, Some(payload), document, variables).await.expect("a WebSocket opens and stays open")
+        self.subscribe_with(json!({ "authorization": format!("Bearer {key}") }), document, variables).await
+    }
+
+    /// The same with this payload of `connection_init`.
+    pub(crate) async fn subscribe_with(&self, init: Value, document: &str, variables: &Value) -> Subscription {
+        self.open(&[], Some(init), document, variables).await.expect("a WebSocket opens and stays open")
     }
 
     /// The same of a tenant.
     pub(crate) async fn subscribe_of(&self, tenant: &str, document: &str, variables: &Value) -> Subscription {
-        self.open(Some(tenant), None, document, variables).await.expect("a WebSocket opens and stays open")
+        let header = [("x-tenant-id", tenant)];
+        self.open(&header, None, document, variables).await.expect("a WebSocket opens and stays open")
+    }
+
+    /// The same of a page of the gateway's own host, in a browser that has this cookie.
+    pub(crate) async fn subscribe_in_page(&self, cookie: &str, document: &str, variables: &Value) -> Subscription {
+        let headers = [("origin", &*format!("http://{}", self.address)), ("cookie", cookie)];
+        self.open(&headers, None, document, variables).await.expect("a WebSocket opens and stays open")
     }
 
     /// The same where the gateway may be gone at any moment: then there is nothing.
     pub(crate) async fn try_subscribe(&self, document: &str, variables: &Value) -> Option<Subscription> {
-        self.open(None, None, document, variables).await
+        self.open(&[], None, document, variables).await
     }
 
     async fn open(
         &self,
-        tenant: Option<&str>,
+        headers: &[(&'static str, &str)],
         init: Option<Value>,
         document: &str,
         variables: &Value,
     ) -> Option<Subscription> {
-        let mut subscription = self.greet(tenant, init).await.ok()?;
+        let mut subscription = self.greet(headers, init).await.ok()?;
         subscription.start(document, variables).await?;
         Some(subscription)
     }
 
-    /// Opens a socket, perhaps with a header that names a tenant, and introduces itself. Where the gateway wants nothing of
-    /// it, the code with which it closed the socket, if there was one.
-    pub(crate) async fn greet(&self, tenant: Option<&str>, init: Option<Value>) -> Result<Subscription, Option<u16>> {
+    /// Opens a socket, perhaps with headers, and introduces itself. Where the gateway wants nothing of it, the code with which it
+    /// closed the socket, if there was one.
+    pub(crate) async fn greet(
+        &self,
+        headers: &[(&'static str, &str)],
+        init: Option<Value>,
+    ) -> Result<Subscription, Option<u16>> {
         let mut request = format!("ws://{}/graphql", self.address).into_client_request().unwrap();
-        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
-        if let Some(tenant) = tenant {
-            request.headers_mut().insert("x-tenant-id", HeaderValue::from_str(tenant).unwrap());
+        for (name, value) in [("sec-websocket-protocol", "graphql-transport-ws")].iter().chain(headers) {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
         }
         let (socket, _) = connect_async(request).await.map_err(|_| None)?;
         let mut subscription = Subscription { socket, closed: None };

@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod appview;
+pub(crate) mod blueprint;
 pub(crate) mod changes;
 pub(crate) mod database;
 pub(crate) mod devnet;

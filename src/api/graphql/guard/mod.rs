@@ -3,9 +3,12 @@
 //! In this order: the text (tokens, brackets), the parsed document with its fragments written out (depth, selections,
 //! aliases, directives, root fields), the one operation that will run (values, cost). Nothing here recurses deeper
 //! than the limits, whatever the input. What it does not do: the rest of validation, which the library does.
+//!
+//! As it knows the schema, it also tells which operations [answer the same to everybody](Guard::is_impartial).
 
 mod cache;
 mod cost;
+mod impartial;
 mod lexer;
 mod names;
 mod refusal;
@@ -25,8 +28,9 @@ use async_graphql::{
     },
 };
 
-use self::{cost::Bill, schema::Schema, shape::Shape, values::Values};
+use self::{cost::Bill, impartial::Impartial, schema::Schema, shape::Shape, values::Values};
 pub(crate) use self::{
+    impartial::Listed,
     refusal::{Code, ECHO, Refusal, clip},
     schema::Accepts,
 };
@@ -94,6 +98,7 @@ impl Default for Limits {
 pub(crate) struct Guard {
     limits: Limits,
     schema: Schema,
+    impartial: Impartial,
     cache: cache::Cache,
 }
 
@@ -123,7 +128,20 @@ impl Guard {
     /// A guard for the schema of this SDL; `scalars` says what those that the schema declares accept. Fails if the SDL
     /// cannot be parsed.
     pub(crate) fn new(sdl: &str, scalars: &[(&str, Accepts)], limits: Limits) -> Result<Self> {
-        Ok(Self { limits, schema: Schema::read(sdl, scalars)?, cache: cache::Cache::default() })
+        let schema = Schema::read(sdl, scalars)?;
+        Ok(Self { limits, schema, impartial: Impartial::default(), cache: cache::Cache::default() })
+    }
+
+    /// The same, which knows what of the schema answers the same to everybody.
+    pub(crate) fn with_impartial(self, listed: &Listed) -> Self {
+        Self { impartial: Impartial::read(&self.schema, listed), ..self }
+    }
+
+    /// Whether the operation of that name in a document that was [checked](Self::check) answers the same to everybody.
+    pub(crate) fn is_impartial(&self, document: &ExecutableDocument, name: Option<&str>) -> bool {
+        let mut operations = document.operations.iter();
+        let found = operations.find(|(known, _)| known.map(Name::as_str) == name);
+        found.is_some_and(|(_, operation)| self.impartial.covers(&self.schema, document, &operation.node))
     }
 
     /// The limits in force.

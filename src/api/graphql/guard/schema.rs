@@ -46,6 +46,8 @@ pub(super) struct Schema {
     fields: HashMap<Name, HashMap<Name, Field>>,
     inputs: HashMap<Name, Input>,
     directives: HashMap<Name, Directive>,
+    /// Interfaces with the objects that implement them.
+    interfaces: HashMap<Name, Vec<Name>>,
     roots: [Option<Name>; 3],
 }
 
@@ -104,6 +106,7 @@ impl Schema {
             fields: HashMap::new(),
             inputs: scalars.map(|(name, accepts)| (Name::new(name), Input::Scalar(*accepts))).collect(),
             directives: HashMap::new(),
+            interfaces: HashMap::new(),
             roots: ["Query", "Mutation", "Subscription"].map(|name| Some(Name::new(name))),
         };
         for text in [BUILT_IN, sdl] {
@@ -130,8 +133,14 @@ impl Schema {
             TypeSystemDefinition::Type(ty) => {
                 let (name, directives) = (ty.node.name.node, ty.node.directives);
                 match ty.node.kind {
-                    TypeKind::Object(object) => self.add_fields(name, object.fields.iter().map(|field| &field.node)),
+                    TypeKind::Object(object) => {
+                        for interface in object.implements {
+                            self.interfaces.entry(interface.node).or_default().push(name.clone());
+                        }
+                        self.add_fields(name, object.fields.iter().map(|field| &field.node));
+                    }
                     TypeKind::Interface(interface) => {
+                        self.interfaces.entry(name.clone()).or_default();
                         self.add_fields(name, interface.fields.iter().map(|field| &field.node));
                     }
                     TypeKind::InputObject(object) => {
@@ -170,6 +179,16 @@ impl Schema {
     /// A field of a type; `None` for unknown ones, which validation refuses, and for those of introspection.
     pub(super) fn field(&self, of: &Name, name: &Name) -> Option<&Field> {
         self.fields.get(of)?.get(name)
+    }
+
+    /// Every field with the type that it is of.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&Name, &Name, &Field)> {
+        self.fields.iter().flat_map(|(of, fields)| fields.iter().map(move |(name, field)| (of, name, field)))
+    }
+
+    /// The objects that implement an interface; `None` for what is none.
+    pub(super) fn objects_of(&self, interface: &Name) -> Option<&[Name]> {
+        self.interfaces.get(interface).map(Vec::as_slice)
     }
 
     /// A type of what callers send; `None` for unknown ones, which validation refuses.
@@ -237,7 +256,8 @@ fn weight(cost: Option<&ConstDirective>) -> Option<u64> {
     }
 }
 
-fn named(mut ty: &Type) -> &Name {
+/// The innermost type.
+pub(super) fn named(mut ty: &Type) -> &Name {
     loop {
         match &ty.base {
             BaseType::Named(name) => return name,

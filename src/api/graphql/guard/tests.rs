@@ -1,5 +1,6 @@
 //! Tests of the document guard.
 
+mod impartial;
 mod values;
 
 use async_graphql::{

@@ -1,6 +1,6 @@
 //! Server-sent events, in the "distinct connections" mode of graphql-sse: `next` for every result, then `complete`.
 
-use std::{convert::Infallible, future::pending, sync::Arc};
+use std::{convert::Infallible, future::pending};
 
 use async_graphql::{Executor, Response, parser::types::OperationType};
 use axum::{
@@ -35,15 +35,15 @@ const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata:\n\n");
 ///
 /// A task of its own drives the operation, so that a reader who stops reading loses the operation after the time for one
 /// write. On shutdown the stream ends without `complete`, which tells clients to come back.
-pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, info: Arc<RequestInfo>) -> HttpResponse {
+pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, info: &RequestInfo) -> HttpResponse {
     let Some(place) = Place::take(&endpoint) else {
         let refusal = Refusal::new(Code::Unavailable, "too many open streams");
         return refused(StatusCode::SERVICE_UNAVAILABLE, Media::Json, refusal);
     };
-    let expires = endpoint.inner.attach.expires(&info).unwrap_or_else(|| pending().boxed());
+    let expires = endpoint.inner.attach.expires(info).unwrap_or_else(|| pending().boxed());
     let (queue, mut frames) = mpsc::channel(endpoint.inner.settings.send_queue);
     tokio::spawn(async move {
-        pump(endpoint, prepared, info, expires, queue).await;
+        pump(endpoint, prepared, expires, queue).await;
         drop(place);
     });
     respond(Body::from_stream(stream::poll_fn(move |context| frames.poll_recv(context)).map(Ok::<_, Infallible>)))
@@ -57,13 +57,12 @@ pub(super) fn single(response: &Response) -> HttpResponse {
 async fn pump<E: Executor>(
     endpoint: Endpoint<E>,
     prepared: Prepared,
-    info: Arc<RequestInfo>,
     mut expires: BoxFuture<'static, ()>,
     queue: mpsc::Sender<Bytes>,
 ) {
     let settings = &endpoint.inner.settings;
     let mut results = if prepared.operation == OperationType::Subscription {
-        follow(endpoint.subscribe(prepared, &info)).boxed()
+        follow(endpoint.subscribe(prepared)).boxed()
     } else {
         let endpoint = endpoint.clone();
         async move { Frame::of(&endpoint.execute(prepared).await).event() }.into_stream().boxed()
@@ -118,7 +117,7 @@ fn follow<E: Executor>(follower: Follower<E>) -> impl Stream<Item = Bytes> {
             match follower.next().await {
                 Told::Frame(frame, _) => return Some((frame.event(), follower)),
                 Told::CaughtUp => {}
-                Told::Behind => follower.catch_up().await,
+                Told::Behind => follower.catch_up(),
                 Told::Over => return None,
             }
         }

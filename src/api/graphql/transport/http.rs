@@ -1,7 +1,5 @@
 //! GraphQL over HTTP, as the specification of that name has it.
 
-use std::sync::Arc;
-
 use async_graphql::{Executor, parser::types::OperationType};
 use axum::{
     body::Body,
@@ -42,7 +40,7 @@ pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, requ
     };
     let transport = if media == Media::Events { Transport::Events } else { Transport::Http };
     let extensions = std::mem::take(&mut parts.extensions);
-    let info = Arc::new(RequestInfo { transport, headers: parts.headers, extensions, init: None });
+    let info = RequestInfo { transport, headers: parts.headers, extensions, init: None };
     let prepared = match endpoint.prepare(parameters, &info).await {
         Ok(prepared) => prepared,
         // Whoever asked for events gets the refusal as one: a browser shows nothing of a failed request.
@@ -56,7 +54,7 @@ pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, requ
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             response
         }
-        _ if media == Media::Events => events::stream(endpoint, prepared, info),
+        _ if media == Media::Events => events::stream(endpoint, prepared, &info),
         OperationType::Subscription => {
             let message = "subscriptions need Accept: text/event-stream, or a WebSocket";
             refused(StatusCode::BAD_REQUEST, plain, Refusal::new(Code::StreamNeeded, message))

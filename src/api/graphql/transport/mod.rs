@@ -75,24 +75,28 @@ pub(crate) struct RequestInfo {
     pub(crate) init: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
+/// Who sends an operation.
+pub(crate) struct Sender {
+    /// What its resolvers need: its loaders, its actor.
+    pub(crate) data: Data,
+    /// Whose runs of subscriptions it may share; none for whoever shares none.
+    pub(crate) audience: Option<Audience>,
+    /// It may be shown more than nobody in particular, and so shares only what answers the same to everybody.
+    pub(crate) is_somebody: bool,
+}
+
 /// Knows senders, and gives operations what their resolvers need. A closure that returns the data of an operation is one
 /// that knows nobody.
 pub(crate) trait Attach: Send + Sync + 'static {
-    /// Data of one operation: its loaders, its actor; or why this sender may not ask. Called once for each operation, not
-    /// for each event.
-    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>>;
+    /// The sender of one operation, with its data; or why this sender may not ask. Called once for each operation, not for each
+    /// event.
+    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Sender, Refusal>>;
 
     /// Whether a socket may be used, asked once at `connection_init`; what is found out about it may be left in its
     /// extensions. Others are closed: with 1013 where the refusal is no fault of theirs, with 4404 where what they name
     /// is not there, else with 4403.
     fn admits<'a>(&'a self, _info: &'a mut RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
         ready(Ok(())).boxed()
-    }
-
-    /// With whom this sender may share runs of subscriptions: everybody of one audience is given the same data by
-    /// [`attach`](Self::attach). None for whoever is somebody.
-    fn audience(&self, _info: &RequestInfo) -> Option<Audience> {
-        None
     }
 
     /// What returns when what the sender showed opens no more: a socket is closed with 4401 then, and an event stream ends
@@ -103,8 +107,8 @@ pub(crate) trait Attach: Send + Sync + 'static {
 }
 
 impl<F: Fn(&RequestInfo) -> Data + Send + Sync + 'static> Attach for F {
-    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>> {
-        ready(Ok(self(info))).boxed()
+    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Sender, Refusal>> {
+        ready(Ok(Sender { data: self(info), audience: None, is_somebody: true })).boxed()
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::{
-    DURATION, Endpoint, OPERATIONS, REQUESTS, RequestInfo, SUBSCRIPTIONS,
+    DURATION, Endpoint, OPERATIONS, REQUESTS, RequestInfo, SUBSCRIPTIONS, Sender,
     course::Course,
     names::REFUSED,
     parameters::Parameters,
@@ -109,38 +109,42 @@ impl<E: Executor> Endpoint<E> {
                 init_payload = info.init.is_some(),
                 "a GraphQL operation passed the guard"
             );
-            let wish = self.wish(&checked, &query, &variables, info);
             let name = self.inner.names.label(checked.operation_name.as_deref());
             let cause = cause(&info.headers).map(str::to_owned);
-            let Checked { document, cost, operation_type, operation_name, .. } = checked;
+            let Checked { document, cost, operation_type, operation_name: selected, .. } = checked;
             let recipe = Recipe { query, operation_name, variables, extensions, document };
-            Ok(Prepared { recipe, data: Data::default(), cost, operation: operation_type, wish, name, cause })
+            let operation = operation_type;
+            let prepared = Prepared { recipe, data: Data::default(), cost, operation, wish: None, name, cause };
+            Ok((prepared, selected))
         }));
         let attached = async {
-            let mut prepared = prepared.map_err(Why::from)??;
-            prepared.data = self.attach(info).await?;
+            let (mut prepared, selected) = prepared.map_err(Why::from)??;
+            let sender = self.attach(info).await?;
+            prepared.wish = self.wish(&prepared, selected.as_deref(), &sender);
+            prepared.data = sender.data;
             Ok(prepared)
         };
         attached.await.map_err(refuse)
     }
 
-    /// Data for one more execution of an operation, or why there are none.
-    pub(super) async fn data(&self, info: &RequestInfo) -> Result<Data, Box<Response>> {
-        self.attach(info).await.map_err(refuse)
-    }
-
-    async fn attach(&self, info: &RequestInfo) -> Result<Data, Why> {
+    async fn attach(&self, info: &RequestInfo) -> Result<Sender, Why> {
         let attach = async { self.inner.attach.attach(info).await };
         Ok(AssertUnwindSafe(attach).catch_unwind().await??)
     }
 
-    fn wish(&self, checked: &Checked, query: &str, variables: &Variables, info: &RequestInfo) -> Option<Wish> {
+    /// Of a subscription whose sender may share it: runs are executed for nobody in particular, and whoever is somebody must not
+    /// be shown less than is theirs.
+    fn wish(&self, prepared: &Prepared, operation: Option<&str>, sender: &Sender) -> Option<Wish> {
         let shared = self.inner.settings.shared;
-        if checked.operation_type != OperationType::Subscription || shared.is_empty() {
+        if prepared.operation != OperationType::Subscription || shared.is_empty() {
             return None;
         }
-        let (document, operation) = (&*checked.document, checked.operation_name.as_deref());
-        Wish::of(&Asked { query, document, operation, variables }, self.inner.attach.audience(info)?, shared)
+        let audience = sender.audience.as_ref()?;
+        let Recipe { query, variables, document, .. } = &prepared.recipe;
+        if sender.is_somebody && !self.inner.guard.is_impartial(document, operation) {
+            return None;
+        }
+        Wish::of(&Asked { query, document, operation, variables }, audience, shared)
     }
 
     /// Runs a query or a mutation: once there is a place for it, and no longer than its time limit.

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use super::{
     super::{
-        Endpoint, RequestInfo, SHARED_LAGS,
+        Endpoint, SHARED_LAGS,
         course::Course,
         frame::Frame,
         run::{Prepared, Tally},
@@ -39,7 +39,6 @@ pub(in super::super) enum Told {
 /// Results come in order, without gaps and, where they have positions, without doubles.
 pub(in super::super) struct Follower<E> {
     endpoint: Endpoint<E>,
-    info: Arc<RequestInfo>,
     tally: Tally,
     alone: Option<Box<Alone>>,
     member: Option<Member>,
@@ -49,13 +48,8 @@ pub(in super::super) struct Follower<E> {
 pub(in super::super) struct Alone {
     /// Not before this.
     after: Option<CancellationToken>,
-    source: Source,
+    events: Events,
     course: Option<Course>,
-}
-
-enum Source {
-    Events(Events),
-    Refused(Option<Frame>),
 }
 
 /// What was in the ring, with the place that was waited at.
@@ -76,12 +70,7 @@ pub(super) struct Member {
 impl Alone {
     /// From the results of the library.
     pub(in super::super) fn new(events: Events, course: Option<Course>) -> Self {
-        Self { after: None, source: Source::Events(events), course }
-    }
-
-    /// What was refused after all.
-    pub(super) fn refused(response: &Response) -> Self {
-        Self { after: None, source: Source::Refused(Some(Frame::of(response))), course: None }
+        Self { after: None, events, course }
     }
 
     pub(super) async fn next(&mut self) -> Option<Frame> {
@@ -89,18 +78,13 @@ impl Alone {
             after.cancelled().await;
             self.after = None;
         }
-        match &mut self.source {
-            Source::Events(events) => {
-                let response = events.next().await?;
-                Some(self.frame(&response))
-            }
-            Source::Refused(frame) => frame.take(),
-        }
+        let response = self.events.next().await?;
+        Some(self.frame(&response))
     }
 
     /// The next result, where its event is being executed already: nothing is waited for that has yet to happen.
     pub(super) async fn next_under_way(&mut self) -> Option<Frame> {
-        let Source::Events(events) = &mut self.source else { return None };
+        let events = &mut self.events;
         let response = poll_fn(|context| match events.poll_next_unpin(context) {
             Poll::Pending if !events.is_executing() => Poll::Ready(None),
             polled => polled,
@@ -119,23 +103,22 @@ impl<E: Executor> Endpoint<E> {
     /// that takes too long.
     ///
     /// One event is executed at a time, when the reader has taken those before and it is its [turn](super::super::turn).
-    pub(in super::super) fn subscribe(&self, prepared: Prepared, info: &Arc<RequestInfo>) -> Follower<E> {
+    pub(in super::super) fn subscribe(&self, prepared: Prepared) -> Follower<E> {
         let Prepared { recipe, data, wish, name, .. } = prepared;
         let (alone, member) = match wish {
             None => (Some(self.alone(recipe.into_request(data), None)), None),
-            Some(Wish { key, resumes }) => {
+            Some(Wish { key, audience, resumes }) => {
                 let recipe = Arc::new(recipe);
                 // A member before it begins alone: so nothing falls between the two.
-                let member = self.join(key, &recipe, info);
+                let member = self.join(key, &recipe, &audience);
                 let alone = resumes.then(|| {
                     let after = Some(member.run.course.begun().clone());
-                    Alone { after, ..self.alone(recipe.request(data), Some(Course::up_to_now(None))) }
+                    Alone { after, ..self.for_nobody(&recipe, &audience, Course::up_to_now(None)) }
                 });
                 (alone, Some(member))
             }
         };
-        let (endpoint, info) = (self.clone(), Arc::clone(info));
-        Follower { endpoint, info, tally: Tally::start(name), alone: alone.map(Box::new), member }
+        Follower { endpoint: self.clone(), tally: Tally::start(name), alone: alone.map(Box::new), member }
     }
 }
 
@@ -177,7 +160,7 @@ impl<E: Executor> Follower<E> {
             // Joined at the very end of a run: nobody has told it why, and the next one may go on.
             Told::Over if !member.is_first && !member.has_heard => {
                 let (run, position) = (Arc::clone(&member.run), member.position);
-                *member = self.endpoint.join(run.key.clone(), &run.recipe, &self.info);
+                *member = self.endpoint.join(run.key.clone(), &run.recipe, &run.audience);
                 member.position = position.or(member.position);
                 if position.is_some() { Told::Behind } else { Told::CaughtUp }
             }
@@ -186,18 +169,11 @@ impl<E: Executor> Follower<E> {
     }
 
     /// Goes on alone, from where it stands up to now.
-    pub(in super::super) async fn catch_up(&mut self) {
-        let Some(member) = &self.member else { return };
-        let begun = member.run.course.begun().clone();
-        let alone = match member.position {
-            Some(position) => {
-                let course = Course::up_to_now(Some(position));
-                self.endpoint.attached(&member.run.recipe, &self.info, course).await
-            }
-            // Nothing was told to anybody: nothing is missing.
-            None => return,
-        };
-        self.alone = Some(Box::new(Alone { after: Some(begun), ..alone }));
+    pub(in super::super) fn catch_up(&mut self) {
+        // Where nothing was told to anybody, nothing is missing.
+        let Some(Member { run, position: Some(position), .. }) = &self.member else { return };
+        let alone = self.endpoint.for_nobody(&run.recipe, &run.audience, Course::up_to_now(Some(*position)));
+        self.alone = Some(Box::new(Alone { after: Some(run.course.begun().clone()), ..alone }));
     }
 }
 

@@ -1,16 +1,32 @@
 //! Which subscriptions mean the same.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_graphql::{
-    Name, Value as ConstValue, Variables,
+    Data, Name, Value as ConstValue, Variables,
     parser::types::{ExecutableDocument, Field, OperationDefinition, Selection},
 };
 use async_graphql_value::Value;
 
-/// Senders who see the same, whatever they ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Audience(pub(crate) i64);
+/// A part of the world, such as a tenant. Its runs are executed for nobody in particular: whoever is a member of one is shown
+/// what nobody in particular sees there.
+#[derive(Clone)]
+pub(crate) struct Audience {
+    id: i64,
+    nobody: Arc<dyn Fn() -> Data + Send + Sync>,
+}
+
+impl Audience {
+    /// The one of this number, with the data of an operation of nobody in particular.
+    pub(crate) fn new(id: i64, nobody: impl Fn() -> Data + Send + Sync + 'static) -> Self {
+        Self { id, nobody: Arc::new(nobody) }
+    }
+
+    /// Data for one execution.
+    pub(super) fn nobody(&self) -> Data {
+        (self.nobody)()
+    }
+}
 
 /// A root field that can be shared: its source follows the plan of a [`Course`](super::super::Course).
 #[derive(Clone, Copy, Debug)]
@@ -26,16 +42,16 @@ pub(crate) struct Resumable {
 /// What is the same for all members of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    audience: Audience,
+    audience: i64,
     query: String,
     operation: Option<String>,
     variables: String,
 }
 
 /// A subscription that may be shared.
-#[derive(Clone, Debug)]
 pub(in super::super) struct Wish {
     pub(super) key: Key,
+    pub(super) audience: Audience,
     /// It begins with what is behind a position.
     pub(super) resumes: bool,
 }
@@ -50,7 +66,7 @@ pub(in super::super) struct Asked<'a> {
 
 impl Wish {
     /// Nothing where the operation has to run alone: it has another root field, or one that is not written plainly.
-    pub(in super::super) fn of(asked: &Asked<'_>, audience: Audience, shared: &[Resumable]) -> Option<Self> {
+    pub(in super::super) fn of(asked: &Asked<'_>, audience: &Audience, shared: &[Resumable]) -> Option<Self> {
         let mut operations = asked.document.operations.iter();
         let (_, operation) = operations.find(|(name, _)| name.map(Name::as_str) == asked.operation)?;
         let operation = &operation.node;
@@ -72,12 +88,12 @@ impl Wish {
         let variables: BTreeMap<&Name, &ConstValue> =
             asked.variables.iter().filter(|(name, _)| Some(*name) != own).collect();
         let key = Key {
-            audience,
+            audience: audience.id,
             query: asked.query.to_owned(),
             operation: asked.operation.map(str::to_owned),
             variables: serde_json::to_string(&variables).ok()?,
         };
-        Some(Self { key, resumes })
+        Some(Self { key, audience: audience.clone(), resumes })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Subscriptions that mean the same run once: one execution and one serialisation of each event, for all their members.
 //!
 //! Members of a run are of one [audience](Audience), show the same document and name the same operation with the same
-//! variables. What each has of its own is its place: who begins with a position, or falls behind the ring, runs
-//! [alone](Follower) up to now and then joins, without a gap and without a double. The run goes at the pace of the
+//! variables. It is executed for nobody in particular, whoever its members are, and so is what is executed for one of them
+//! alone; who is somebody is a member only where the operation answers the same to everybody. What each has of its own is its
+//! place: who begins with a position, or falls behind the ring, runs [alone](Follower) up to now and then joins, without a gap
+//! and without a double; and its end, when what it showed opens no more. The run goes at the pace of the
 //! faster members: before the ring turns over it waits a moment until a quarter of them are through, and for nobody longer.
 //! It ends with its last member.
 
@@ -33,7 +35,7 @@ pub(super) use self::{
     follower::{Alone, Follower, Told},
     key::{Asked, Wish},
 };
-use super::{Endpoint, RequestInfo, SHARED_RUNS, course::Course, frame::Frame, run::Recipe};
+use super::{Endpoint, SHARED_RUNS, course::Course, frame::Frame, run::Recipe};
 
 /// Results that a run keeps for members who have not taken them yet.
 pub(super) const RING: usize = 128;
@@ -63,6 +65,7 @@ struct Entry {
 pub(super) struct Run {
     key: Key,
     recipe: Arc<Recipe>,
+    audience: Audience,
     /// Gone when the run has ended: a ring that members held would never close.
     ring: broadcast::WeakSender<Arc<Frame>>,
     told: Arc<Positions>,
@@ -118,7 +121,7 @@ impl Runs {
 
 impl<E: Executor> Endpoint<E> {
     /// Makes a member of the run of this key, which begins with the first one.
-    fn join(&self, key: Key, recipe: &Arc<Recipe>, info: &Arc<RequestInfo>) -> Member {
+    fn join(&self, key: Key, recipe: &Arc<Recipe>, audience: &Audience) -> Member {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let runs = &self.inner.runs;
         let mut kept = runs.kept();
@@ -135,6 +138,7 @@ impl<E: Executor> Endpoint<E> {
         let run = Arc::new(Run {
             key: key.clone(),
             recipe: Arc::clone(recipe),
+            audience: audience.clone(),
             ring: ring.downgrade(),
             told: Arc::clone(&told),
             course: course.clone(),
@@ -143,11 +147,11 @@ impl<E: Executor> Endpoint<E> {
         kept.insert(key.clone(), Entry { number, run: Arc::downgrade(&run) });
         drop(kept);
         gauge!(SHARED_RUNS).increment(1);
-        let (endpoint, recipe, info) = (self.clone(), Arc::clone(recipe), Arc::clone(info));
+        let (endpoint, recipe, audience) = (self.clone(), Arc::clone(recipe), audience.clone());
         tokio::spawn(async move {
             let work = async {
-                let alone = endpoint.attached(&recipe, &info, course.clone()).await;
-                drop((recipe, info));
+                let alone = endpoint.for_nobody(&recipe, &audience, course.clone());
+                drop((recipe, audience));
                 drive(alone, &ring, &told).await;
             };
             stop.run_until_cancelled(work.boxed()).await;
@@ -160,12 +164,9 @@ impl<E: Executor> Endpoint<E> {
         Member::new(run, frames, None, true)
     }
 
-    /// The operation again, with data of its own; or why that cannot be.
-    async fn attached(&self, recipe: &Recipe, info: &RequestInfo, course: Course) -> Alone {
-        match self.data(info).await {
-            Ok(data) => self.alone(recipe.request(data), Some(course)),
-            Err(refused) => Alone::refused(&refused),
-        }
+    /// The operation once more, as nobody in particular sees it: for all members, or for one that is behind.
+    fn for_nobody(&self, recipe: &Recipe, audience: &Audience, course: Course) -> Alone {
+        self.alone(recipe.request(audience.nobody()), Some(course))
     }
 }
 

@@ -50,7 +50,7 @@ impl<E: Executor> Operation<E> {
             }
         };
         if prepared.operation == OperationType::Subscription {
-            let follower = Box::new(endpoint.subscribe(prepared, &self.info));
+            let follower = Box::new(endpoint.subscribe(prepared));
             self.follow(follower).await;
         } else if self.pass(&Frame::of(&endpoint.execute(prepared).await), true).await {
             self.complete().await;
@@ -59,7 +59,7 @@ impl<E: Executor> Operation<E> {
 
     /// Goes on after it fell behind.
     pub(super) async fn catch_up(self, mut follower: Box<Follower<E>>) {
-        follower.catch_up().await;
+        follower.catch_up();
         self.follow(follower).await;
     }
 
@@ -72,7 +72,7 @@ impl<E: Executor> Operation<E> {
                     }
                 }
                 Told::CaughtUp => {}
-                Told::Behind => follower.catch_up().await,
+                Told::Behind => follower.catch_up(),
                 Told::Over => return self.complete().await,
             }
         }

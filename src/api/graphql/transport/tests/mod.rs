@@ -11,6 +11,7 @@ mod http;
 mod load;
 mod share;
 mod socket;
+mod ticks;
 
 use std::{
     future::ready,
@@ -26,7 +27,7 @@ use axum::extract::OriginalUri;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Attach, Endpoint, RequestInfo, Settings, Transport, Turn};
+use super::{Attach, Endpoint, RequestInfo, Sender, Settings, Transport, Turn};
 use crate::api::graphql::guard::{Code, Guard, Limits, Refusal};
 
 struct Query;
@@ -182,13 +183,14 @@ fn token(info: &RequestInfo) -> Option<&str> {
 }
 
 impl Attach for Doorkeeper {
-    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>> {
+    fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Sender, Refusal>> {
         let holds_its_request = info.transport == Transport::Socket && info.extensions.get::<OriginalUri>().is_some();
         assert!(!holds_its_request, "a socket that keeps the buffer that its request was read into");
         let mut data = Data::default();
         data.insert(info.transport);
         let refused = || Refusal::new(Code::Unauthenticated, "a stolen token");
-        ready(if token(info) == Some("stolen") { Err(refused()) } else { Ok(data) }).boxed()
+        let sender = Sender { data, audience: None, is_somebody: true };
+        ready(if token(info) == Some("stolen") { Err(refused()) } else { Ok(sender) }).boxed()
     }
 
     fn admits<'a>(&'a self, info: &'a mut RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {

@@ -1,199 +1,21 @@
 //! Subscriptions that share one execution, over real connections.
 
 use std::{
-    future::ready,
-    net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
-use async_graphql::{Context, Data, EmptyMutation, ErrorExtensions as _, InputObject, Object, Schema, Subscription};
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt as _;
 
 use super::{
-    Alive, Life,
-    http::{accepting, post},
-    socket::{Socket, hear, listen, ready_with, say},
+    socket::{closed, hear, ready_with, say},
+    ticks::{LARGE, TICKS, VIEWED, World, ask, hear_ticks, read_until, ring},
     until,
 };
-use crate::api::graphql::{
-    guard::{Guard, Limits, Refusal},
-    transport::{Attach, Audience, Course, Endpoint, RequestInfo, Resumable, Settings, Turn, router, share::RING},
-};
-
-const TICKS: &str =
-    "subscription ($after: Int, $filter: TickFilter) { ticks(after: $after, filter: $filter) { number } }";
-const LARGE: &str = "subscription ($after: Int) { ticks(after: $after) { number text } }";
-
-/// A log of numbers from 1 on, and what was done for its readers.
-#[derive(Clone)]
-struct Log {
-    length: watch::Sender<i64>,
-    /// Events that were executed.
-    executed: Arc<AtomicUsize>,
-    alive: Alive,
-}
-
-impl Log {
-    fn grow(&self, by: i64) {
-        self.length.send_modify(|length| *length += by);
-    }
-
-    fn executed(&self) -> usize {
-        self.executed.load(Ordering::SeqCst)
-    }
-}
-
-struct Query;
-
-#[Object]
-impl Query {
-    fn ok(&self) -> bool {
-        true
-    }
-}
-
-#[derive(InputObject)]
-struct TickFilter {
-    #[graphql(default)]
-    least: i32,
-    handle: Option<String>,
-}
-
-struct Tick(i64, Log);
-
-#[Object]
-impl Tick {
-    fn number(&self) -> i64 {
-        self.1.executed.fetch_add(1, Ordering::SeqCst);
-        self.0
-    }
-
-    fn text(&self) -> String {
-        "x".repeat(32 * 1024)
-    }
-}
-
-struct Subscriptions(Log);
-
-#[Subscription]
-impl Subscriptions {
-    async fn ticks(
-        &self,
-        context: &Context<'_>,
-        after: Option<i64>,
-        filter: Option<TickFilter>,
-    ) -> async_graphql::Result<impl Stream<Item = async_graphql::Result<Tick>> + use<>> {
-        let life = Life::begin(&self.0.alive).await;
-        if filter.is_some_and(|filter| filter.least < 0) {
-            return Err(async_graphql::Error::new("no").extend_with(|_, e| e.set("code", "BAD_USER_INPUT")));
-        }
-        let course = context.data_opt::<Course>();
-        let plan = Course::plan(course, after);
-        let (log, length) = (self.0.clone(), self.0.length.subscribe());
-        let start = plan.after.unwrap_or_else(|| *length.borrow());
-        let end = if plan.ends { *length.borrow() } else { i64::MAX };
-        let items = stream::unfold((start + 1, length, life), move |(number, mut length, life)| async move {
-            if number > end {
-                return None;
-            }
-            length.wait_for(|length| *length >= number).await.ok()?;
-            Some((Ok(number), (number + 1, length, life)))
-        });
-        let paced = Course::pace(course, context.data_opt::<Turn>(), plan, items, |number| *number);
-        Ok(paced.map(move |number| number.map(|number| Tick(number, log.clone()))))
-    }
-}
-
-/// Knows tenants and tokens by the payload of `connection_init`.
-struct Doorkeeper;
-
-fn said<'a>(info: &'a RequestInfo, name: &str) -> Option<&'a Value> {
-    info.init.as_ref()?.get(name)
-}
-
-impl Attach for Doorkeeper {
-    fn attach<'a>(&'a self, _: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>> {
-        ready(Ok(Data::default())).boxed()
-    }
-
-    fn audience(&self, info: &RequestInfo) -> Option<Audience> {
-        said(info, "token").is_none().then(|| Audience(said(info, "tenant").and_then(Value::as_i64).unwrap_or(1)))
-    }
-}
-
-type TestSchema = Schema<Query, EmptyMutation, Subscriptions>;
-
-struct World {
-    endpoint: Endpoint<TestSchema>,
-    log: Log,
-    address: SocketAddr,
-}
-
-impl World {
-    async fn open(settings: Settings) -> Self {
-        let log = Log { length: watch::channel(0).0, executed: Arc::default(), alive: Alive::default() };
-        let schema = Schema::build(Query, EmptyMutation, Subscriptions(log.clone())).finish();
-        let guard = Guard::new(&schema.sdl(), &[], Limits::default()).unwrap();
-        let shared = &[Resumable { field: "ticks", after: "after", momentary: "handle" }];
-        let settings = Settings { shared, connections: 16, ..settings };
-        let ending = (CancellationToken::new(), TaskTracker::new());
-        let endpoint = Endpoint::new(schema, guard, Doorkeeper, settings, ending);
-        let address = listen(endpoint.clone()).await;
-        Self { endpoint, log, address }
-    }
-
-    async fn ready(&self) -> Socket {
-        ready_with(self.address, json!({})).await
-    }
-
-    /// A socket with one subscription.
-    async fn subscribe(&self, id: &str, query: &str, variables: Value) -> Socket {
-        let mut socket = self.ready().await;
-        ask(&mut socket, id, query, variables).await;
-        socket
-    }
-
-    async fn until_members(&self, expected: &[usize]) {
-        let runs = &self.endpoint.inner.runs;
-        until(&format!("{expected:?} members, not {:?}", runs.members()), || runs.members() == expected).await;
-    }
-
-    /// Nobody is served any more.
-    async fn until_quiet(&self) {
-        self.until_members(&[]).await;
-        until("nothing is left", || self.log.alive.0.load(Ordering::SeqCst) == 0).await;
-    }
-
-    fn alive(&self) -> usize {
-        self.log.alive.0.load(Ordering::SeqCst)
-    }
-}
-
-fn ring() -> i64 {
-    i64::try_from(RING).unwrap()
-}
-
-async fn ask(socket: &mut Socket, id: &str, query: &str, variables: Value) {
-    let payload = json!({"query": query, "variables": variables});
-    say(socket, json!({"id": id, "type": "subscribe", "payload": payload})).await;
-}
-
-/// The next ticks of a subscription are these, each once.
-async fn hear_ticks(socket: &mut Socket, id: &str, numbers: impl Iterator<Item = i64>) {
-    for number in numbers {
-        let message = hear(socket).await;
-        let heard = (&message["type"], &message["id"], &message["payload"]["data"]["ticks"]["number"]);
-        assert_eq!(heard, (&json!("next"), &json!(id), &json!(number)));
-    }
-}
+use crate::api::graphql::transport::Settings;
 
 #[tokio::test]
 async fn those_who_mean_the_same_share_one_execution() {
@@ -201,10 +23,7 @@ async fn those_who_mean_the_same_share_one_execution() {
     let mut first = world.subscribe("a", TICKS, json!({})).await;
     let mut second = world.subscribe("b\"", TICKS, json!({"after": null})).await;
     ask(&mut second, "c", TICKS, json!({})).await;
-    let body = json!({"query": TICKS}).to_string();
-    let events = router(world.endpoint.clone(), |methods| methods);
-    let events = events.oneshot(accepting(post(body), "text/event-stream")).await.unwrap();
-    let mut events = events.into_body().into_data_stream();
+    let mut events = world.events(None).await;
     world.until_members(&[4]).await;
     until("it runs", || world.alive() == 1).await;
 
@@ -222,10 +41,7 @@ async fn those_who_mean_the_same_share_one_execution() {
         assert_eq!(message["payload"]["data"]["ticks"]["number"], next[which], "{message}");
         next[which] += 1;
     }
-    let mut text = String::new();
-    while !text.contains(r#"{"number":53}"#) {
-        text.push_str(std::str::from_utf8(&events.next().await.unwrap().unwrap()).unwrap());
-    }
+    let text = read_until(&mut events, r#"{"number":53}"#).await;
     let event = |number| format!("event: next\ndata: {{\"data\":{{\"ticks\":{{\"number\":{number}}}}}}}\n\n");
     let expected = (1..=53).map(event).collect::<Vec<_>>().concat();
     assert_eq!(text, expected);
@@ -237,6 +53,7 @@ async fn those_who_mean_the_same_share_one_execution() {
     drop(events);
     drop(first);
     world.until_members(&[1, 1]).await;
+    until("both run", || world.alive() == 2).await;
     world.log.grow(1);
     let mut heard = Vec::new();
     for _ in 0..2 {
@@ -251,7 +68,7 @@ async fn those_who_mean_the_same_share_one_execution() {
 }
 
 #[tokio::test]
-async fn whoever_is_somebody_or_means_something_else_runs_alone() {
+async fn who_means_something_else_runs_apart() {
     let world = World::open(Settings::default()).await;
     let literal = "subscription { ticks(filter: { handle: \"a\" }) { number } }";
     let named = "subscription A { ticks { number } } subscription B { ticks { number } }";
@@ -265,10 +82,11 @@ async fn whoever_is_somebody_or_means_something_else_runs_alone() {
         (json!({}), "subscription { ticks { number } }", None, json!({})),
         (json!({}), named, Some("A"), json!({})),
         (json!({}), named, Some("B"), json!({})),
+        (json!({"token": "ada"}), TICKS, None, json!({})),
+        (json!({"token": "ada", "tenant": 2}), TICKS, None, json!({"after": 0})),
         // These are members of nothing.
-        (json!({"token": "x"}), TICKS, None, json!({})),
-        (json!({"token": "x"}), TICKS, None, json!({})),
-        (json!({"token": "x", "tenant": 2}), TICKS, None, json!({"after": 0})),
+        (json!({"token": "ada"}), TICKS, None, json!({"filter": {"handle": "a"}})),
+        (json!({"token": "ada"}), VIEWED, None, json!({})),
         (json!({}), TICKS, None, json!({"filter": {"handle": "a"}})),
         (json!({}), literal, None, json!({})),
     ] {
@@ -277,14 +95,71 @@ async fn whoever_is_somebody_or_means_something_else_runs_alone() {
         say(&mut socket, json!({"id": "1", "type": "subscribe", "payload": payload})).await;
         sockets.push(socket);
     }
-    world.until_members(&[1, 1, 1, 1, 1, 1, 2]).await;
-    until("they run", || world.alive() == 7 + 5).await;
+    world.until_members(&[1, 1, 1, 1, 1, 2, 3]).await;
+    until("they run", || world.alive() == 7 + 4).await;
     world.log.grow(1);
     for socket in &mut sockets {
         hear_ticks(socket, "1", std::iter::once(1)).await;
     }
-    assert_eq!(world.log.executed(), 7 + 5);
+    assert_eq!(world.log.executed(), 7 + 4);
     drop(sockets);
+    world.until_quiet().await;
+}
+
+/// Everybody is shown their own: somebody shares only what answers the same to everybody.
+#[tokio::test]
+async fn what_depends_on_who_asks_is_shared_by_nobody_who_is_somebody() {
+    let world = World::open(Settings::default()).await;
+    let mut sockets = vec![
+        ("nobody", world.subscribe("nobody", VIEWED, json!({})).await),
+        ("nobody", world.subscribe("nobody", VIEWED, json!({"after": null})).await),
+        ("ada", world.subscribe_as("ada", VIEWED, json!({})).await),
+        ("ada", world.subscribe_as("ada", VIEWED, json!({})).await),
+        ("bob", world.subscribe_as("bob", VIEWED, json!({"after": 0})).await),
+    ];
+    world.until_members(&[2]).await;
+    until("they run", || world.alive() == 4).await;
+    world.log.grow(ring());
+    for (name, socket) in &mut sockets {
+        for number in 1..=ring() {
+            let tick = hear(socket).await["payload"]["data"]["ticks"].take();
+            assert_eq!(tick, json!({ "number": number, "viewer": *name }));
+        }
+    }
+    assert_eq!(world.log.executed(), 4 * usize::try_from(ring()).unwrap());
+    drop(sockets);
+    world.until_quiet().await;
+}
+
+/// What one of them showed opens no more: that is nothing to the others.
+#[tokio::test]
+async fn a_member_whose_token_is_withdrawn_ends_alone() {
+    let world = World::open(Settings::default()).await;
+    // The run is begun by one who leaves it.
+    let mut passing = world.subscribe_as("passing", TICKS, json!({})).await;
+    world.until_members(&[1]).await;
+    let mut nobody = world.subscribe("nobody", TICKS, json!({})).await;
+    let mut ada = world.subscribe_as("ada", TICKS, json!({})).await;
+    let (mut ended, mut events) = (world.events(Some("passing")).await, world.events(Some("ada")).await);
+    world.until_members(&[5]).await;
+    until("it runs", || world.alive() == 1).await;
+    world.log.grow(1);
+    for (id, socket) in [("passing", &mut passing), ("nobody", &mut nobody), ("ada", &mut ada)] {
+        hear_ticks(socket, id, std::iter::once(1)).await;
+    }
+    read_until(&mut ended, r#"{"number":1}"#).await;
+    world.withdrawn.cancel();
+    assert_eq!(closed(&mut passing).await, 4401);
+    let last = read_until(&mut ended, "event: complete").await;
+    assert!(last.contains("UNAUTHENTICATED") && !last.contains("number"), "{last}");
+    world.until_members(&[3]).await;
+    world.log.grow(1);
+    for (id, socket) in [("nobody", &mut nobody), ("ada", &mut ada)] {
+        hear_ticks(socket, id, std::iter::once(2)).await;
+    }
+    read_until(&mut events, r#"{"number":2}"#).await;
+    assert_eq!(world.log.executed(), 2, "each event was executed once");
+    drop((nobody, ada, events));
     world.until_quiet().await;
 }
 
@@ -311,7 +186,8 @@ async fn who_resumes_joins_without_a_gap_and_without_a_double() {
             let address = world.address;
             async move {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(..200))).await;
-                let mut socket = ready_with(address, json!({})).await;
+                let payload = || if fastrand::bool() { json!({"token": "ada"}) } else { json!({}) };
+                let mut socket = ready_with(address, payload()).await;
                 let mut at = fastrand::i64(0..10);
                 // Some come back a second time.
                 for stop in [fastrand::i64(20..200), END - 1] {
@@ -320,7 +196,7 @@ async fn who_resumes_joins_without_a_gap_and_without_a_double() {
                     at = stop;
                     if stop < END - 1 {
                         drop(socket);
-                        socket = ready_with(address, json!({})).await;
+                        socket = ready_with(address, payload()).await;
                     }
                 }
                 socket
@@ -379,10 +255,8 @@ async fn who_does_not_read_is_cut_off_alone() {
 #[tokio::test]
 async fn who_falls_behind_catches_up() {
     let world = World::open(Settings::default()).await;
-    let body = json!({"query": TICKS}).to_string();
-    let events = router(world.endpoint.clone(), |methods| methods);
-    let events = events.oneshot(accepting(post(body), "text/event-stream")).await.unwrap();
-    let mut slow = world.subscribe("s", LARGE, json!({})).await;
+    let mut events = world.events(None).await;
+    let mut slow = world.subscribe_as("slow", LARGE, json!({})).await;
     let mut quick = world.subscribe("q", TICKS, json!({})).await;
     let mut large = world.subscribe("l", LARGE, json!({})).await;
     world.until_members(&[2, 2]).await;
@@ -404,12 +278,8 @@ async fn who_falls_behind_catches_up() {
     futures_util::future::join_all(readers).await;
     assert_eq!(done.load(Ordering::SeqCst), 2, "nobody waited for those who read nothing");
     // They were members of rings that have turned over since, and read all of it.
-    hear_ticks(&mut slow, "s", 1..=end).await;
-    let mut events = events.into_body().into_data_stream();
-    let mut text = String::new();
-    while !text.contains(&format!("{{\"number\":{end}}}")) {
-        text.push_str(std::str::from_utf8(&events.next().await.unwrap().unwrap()).unwrap());
-    }
+    hear_ticks(&mut slow, "slow", 1..=end).await;
+    let text = read_until(&mut events, &format!("{{\"number\":{end}}}")).await;
     let numbers: Vec<i64> = text
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))
@@ -418,7 +288,7 @@ async fn who_falls_behind_catches_up() {
     assert_eq!(numbers, (1..=end).collect::<Vec<_>>());
     // And are members again.
     world.log.grow(1);
-    hear_ticks(&mut slow, "s", std::iter::once(end + 1)).await;
+    hear_ticks(&mut slow, "slow", std::iter::once(end + 1)).await;
     drop((slow, quick, large, events));
     world.until_quiet().await;
 }

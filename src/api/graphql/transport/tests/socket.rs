@@ -59,7 +59,7 @@ pub(super) async fn hear(socket: &mut Socket) -> Value {
 }
 
 /// The code that the socket is closed with, skipping what comes before.
-async fn closed(socket: &mut Socket) -> u16 {
+pub(super) async fn closed(socket: &mut Socket) -> u16 {
     let wait = async {
         loop {
             if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {
