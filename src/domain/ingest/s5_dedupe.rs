@@ -4,7 +4,10 @@
 //! known records costs one query and no transaction; stage 8 applies it again under its locks. Judging early is never
 //! wrong, because the revision that the ledger holds for a URI only grows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeSet, HashMap},
+};
 
 use chrono::{DateTime, Utc};
 use entities::{sets::Verdict, source_record as ledger};
@@ -72,16 +75,16 @@ pub(super) fn judge(change: &RecordChange, held: Option<&Held>) -> Novelty {
     let Some(held) = held else { return Novelty::New };
     let cid = change.version.as_ref().and_then(|version| version.cid.as_ref());
     match change.rev.as_str().cmp(&held.rev) {
-        std::cmp::Ordering::Less => Novelty::Older,
-        std::cmp::Ordering::Equal => match change.version.as_ref().map(|version| &version.reading.draft) {
+        Ordering::Less => Novelty::Older,
+        Ordering::Equal => match change.version.as_ref().map(|version| &version.reading.draft) {
             Some(Ok(_)) if held.verdict == Verdict::Unreadable => Novelty::Reread,
             Some(Err(_)) if held.verdict == Verdict::Unreadable => Novelty::Unreadable,
             // What was made of its fields has no version and is never to the letter of the lexicon.
             Some(Ok(_)) if held.cid.is_none() && held.verdict == Verdict::Lenient && cid.is_some() => Novelty::Reread,
             _ => Novelty::Same,
         },
-        std::cmp::Ordering::Greater if cid.is_some() && cid == held.cid.as_ref() => Novelty::Echo,
-        std::cmp::Ordering::Greater => Novelty::Newer,
+        Ordering::Greater if cid.is_some() && cid == held.cid.as_ref() => Novelty::Echo,
+        Ordering::Greater => Novelty::Newer,
     }
 }
 
@@ -117,10 +120,14 @@ pub(super) async fn dedupe(db: &impl ConnectionTrait, batch: Vec<Result<Mapped, 
                 }
                 if novelty.is_news() { Deduped::Candidate(Mapped::Record(change)) } else { Deduped::Known }
             }
-            // Its content shows only beside what is held when it is written; that it comes too late shows now.
+            // Its content shows only beside what is held when it is written; that it comes too late, or again, shows now.
             Ok(Mapped::Claim(claim)) => {
-                let is_late = |held: &Held| claim.rev.as_deref().is_some_and(|rev| rev < held.rev.as_str());
-                if held.get(&claim.uri).is_some_and(is_late) {
+                let is_known = |held: &Held| match claim.rev.as_deref().map(|rev| rev.cmp(&held.rev)) {
+                    Some(Ordering::Less) => true,
+                    Some(Ordering::Equal) => held.cid.is_some() && held.cid == claim.cid,
+                    Some(Ordering::Greater) | None => false,
+                };
+                if held.get(&claim.uri).is_some_and(is_known) {
                     Deduped::Known
                 } else {
                     Deduped::Candidate(Mapped::Claim(claim))

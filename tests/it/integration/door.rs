@@ -7,12 +7,13 @@ use axum::{
     http::{Method, StatusCode},
 };
 use entities::sets::SourceType;
+use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 
-use super::{Bench, EVENTS, of_fields, rkey};
+use super::{Bench, EVENTS, of_fields, of_web, rkey};
 use crate::support::{
     database::{on_each_database, sqlite},
-    records::{BEGINNING, EVENT, cid_of, did, tid, uri},
+    records::{BEGINNING, EVENT, RSVP, cid_of, did, tid, uri},
 };
 
 #[tokio::test]
@@ -54,6 +55,26 @@ async fn a_repeated_request_is_answered_as_before() {
 }
 
 #[tokio::test]
+async fn what_the_tables_refuse_is_a_fault_of_ours() {
+    let database = sqlite().await;
+    let bench = Bench::open(&database).await;
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON source_record WHEN NEW.rkey = 'poison'
+        BEGIN SELECT RAISE(ABORT, 'a secret of the tables'); END";
+    Database::connect(&database.url).await.unwrap().execute_unprepared(trigger).await.unwrap();
+    let (status, problem) = bench.post(EVENTS, &of_web("poison")).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (500, &"INTERNAL".into()), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().starts_with("error id ") && !problem.to_string().contains("secret"));
+    // It stops no other.
+    let items = json!([of_web("1"), of_web("poison"), of_web("2")]);
+    let (_, answer) = bench.post(&format!("{EVENTS}:batch"), &items).await;
+    let results = answer["results"].as_array().unwrap();
+    let outcomes: Vec<&Value> = results.iter().map(|result| &result["outcome"]).collect();
+    assert_eq!(outcomes, [&json!("created"), &Value::Null, &json!("created")]);
+    assert!(results[1]["status"] == 500 && !answer.to_string().contains("secret"), "{answer}");
+    database.discard().await;
+}
+
+#[tokio::test]
 async fn too_many_items_are_put_off() {
     let database = sqlite().await;
     let bench = Bench::open(&database).await;
@@ -83,6 +104,7 @@ fn example(document: &Value, schema: &Value, name: &str) -> Value {
         ("cid" | "eventCid", _) => cid_of("x").into(),
         ("rkey", _) => rkey(1).into(),
         ("rev", _) => tid(BEGINNING, 1).into(),
+        ("sourceId", _) => uri(&did(1, 1), RSVP, &rkey(1)).into(),
         ("collection", _) => Value::Null,
         ("eventUri", _) => uri(&did(1, 1), EVENT, &rkey(1)).into(),
         ("rawRecord", _) => json!({ "$type": EVENT, "name": "x", "createdAt": "2025-06-01T00:00:00Z" }),

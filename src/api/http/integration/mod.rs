@@ -75,7 +75,7 @@ async fn one(kind: Kind, State(app): State<App>, request: Request) -> Result<Res
     integration::count(&app, &key, 1).await?;
     let receipts = integration::submit(&app, &key, kind, &[&text]).await?;
     let receipt = receipts.into_iter().next().unwrap_or_else(|| Err(Error::bug(anyhow::anyhow!("no receipt"))))?;
-    Ok(asked.keep(&app, told(kind, &receipt)).await)
+    Ok(asked.keep(&app, told(kind, receipt)).await)
 }
 
 async fn batch(kind: Kind, State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -95,7 +95,7 @@ async fn batch(kind: Kind, State(app): State<App>, request: Request) -> Result<R
         .enumerate()
         .map(|(index, receipt)| {
             let mut result = match receipt {
-                Ok(receipt) => told(kind, &receipt),
+                Ok(receipt) => told(kind, receipt),
                 Err(error) => {
                     let mut problem = serde_json::to_value(Problem::from(error)).unwrap_or_default();
                     put(&mut problem, "success", false);
@@ -155,11 +155,13 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<ServiceKey, Prob
     Ok(actor::identify(app, shown, text("x-tenant-id")).await?.into_key()?)
 }
 
-fn told(kind: Kind, receipt: &Receipt) -> Value {
-    let outcome = receipt.outcome.as_str();
-    let mut answer = json!({ "success": true, "message": outcome, "outcome": outcome, "slug": receipt.slug });
+fn told(kind: Kind, receipt: Receipt) -> Value {
+    let Receipt { outcome, slug, attendee, source_id } = receipt;
+    let outcome = outcome.as_str();
+    let mut answer =
+        json!({ "success": true, "message": outcome, "outcome": outcome, "slug": slug, "sourceId": source_id });
     if kind == Kind::Rsvp {
-        put(&mut answer, "attendeeId", receipt.attendee.map(graphql::rsvp_id));
+        put(&mut answer, "attendeeId", attendee.map(graphql::rsvp_id));
     }
     answer
 }
