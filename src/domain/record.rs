@@ -20,6 +20,15 @@ pub async fn by_uris(
     Ok(rows.into_iter().map(|row| (row.uri.clone(), Arc::new(row))).collect())
 }
 
+/// Who wrote a living record: an account's DID, or the name of a source.
+pub async fn author_of(db: &impl ConnectionTrait, uri: &str) -> Result<Option<String>> {
+    let author = source_record::Entity::find_by_id(uri)
+        .select_only()
+        .column(source_record::Column::Did)
+        .filter(source_record::Column::DeletedAt.is_null());
+    Ok(author.into_tuple().one(db).await?)
+}
+
 /// The event that each of these records of programs tells of, by the record's URI.
 pub async fn events_of(
     db: &impl ConnectionTrait,

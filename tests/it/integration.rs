@@ -3,6 +3,7 @@
 mod answers;
 mod door;
 mod network;
+mod processors;
 mod programs;
 mod sameness;
 mod tenants;

@@ -70,7 +70,7 @@ async fn what_happens_is_counted_from_nought() {
     for (series, expected) in [
         (messages("create", "applied"), 2.0),
         (messages("create", "unchanged"), 1.0),
-        (messages("update", "applied"), 1.0),
+        (messages("update", "unchanged"), 1.0),
         (messages("delete", "applied"), 1.0),
         (messages("unknown", "parked"), 1.0),
         (rsvps("waiting"), 1.0),

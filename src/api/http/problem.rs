@@ -47,6 +47,17 @@ impl Problem {
         self.detail = Some(detail.into());
         self
     }
+
+    pub(super) fn with_field(mut self, field: &str, reason: &'static str) -> Self {
+        self.field = Some(field.to_owned());
+        self.reason = Some(reason);
+        self
+    }
+
+    pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
 }
 
 impl From<Error> for Problem {

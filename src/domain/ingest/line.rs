@@ -101,7 +101,7 @@ pub struct Claim<'a> {
     /// The fields, or the record verbatim; absent for `delete`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub record: Option<&'a RawValue>,
-    /// Version of the record; for `put` only.
+    /// Version of the record; for `merge` the one that the fields were taken from.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub cid: Option<Cow<'a, str>>,
 }

@@ -12,18 +12,13 @@ use crate::infra::atproto::syntax::{tid_after, tid_of};
 /// What a guess begins with.
 const GUESS: &str = "0";
 
-/// Makes a guess of a revision in the ledger, in SQL; a guess stays one.
-pub(super) const TO_GUESS: &str = "CASE WHEN rev LIKE '0%' THEN rev ELSE '0' || rev END";
-/// Takes a guess for what it says, in SQL.
-pub(super) const FROM_GUESS: &str = "ltrim(rev, '0')";
-
 /// A revision that is only guessed.
 pub(super) fn as_guess(rev: &str) -> String {
     if is_guess(rev) { rev.to_owned() } else { format!("{GUESS}{rev}") }
 }
 
 /// Whether a revision is a guess.
-fn is_guess(rev: &str) -> bool {
+pub(super) fn is_guess(rev: &str) -> bool {
     rev.starts_with(GUESS)
 }
 

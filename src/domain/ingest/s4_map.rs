@@ -68,6 +68,8 @@ pub(super) struct Claimed {
     /// `None`: the order of arrival decides.
     pub(super) rev: Option<String>,
     pub(super) occurred_at: Option<DateTime<Utc>>,
+    /// The version that it is, or that its fields were taken from.
+    pub(super) cid: Option<String>,
     pub(super) content: Content,
 }
 
@@ -194,13 +196,11 @@ fn map_claim(source: Source, author: String, claim: &Claim<'_>, seen: Option<Dat
         Source::Web(_) => return refuse("SOURCE_ID_MALFORMED", "the identifier is too long, or holds what none may"),
     };
     let record = claim.record.map(|record| record.get().to_owned());
+    let cid = claim.cid.as_deref().map(str::to_owned);
     let content = match (&*claim.operation, record) {
         ("delete", _) => Content::Gone,
         ("merge", Some(fields)) if fields.starts_with('{') => Content::Fields(fields),
-        ("put", Some(record)) => {
-            let cid = claim.cid.as_deref().map(str::to_owned);
-            Content::Whole(Version { cid, reading: source.read(&record), record })
-        }
+        ("put", Some(record)) => Content::Whole(Version { cid: cid.clone(), reading: source.read(&record), record }),
         ("merge" | "put", _) => return refuse("RECORD_MISSING", "a record that is written comes with its content"),
         _ => return refuse("OPERATION_UNKNOWN", "a claim is one of merge, put, delete"),
     };
@@ -214,6 +214,7 @@ fn map_claim(source: Source, author: String, claim: &Claim<'_>, seen: Option<Dat
         rkey: claim.rkey.clone().into_owned(),
         rev,
         occurred_at: seen,
+        cid,
         content,
     })))
 }

@@ -6,8 +6,9 @@
 //! ([`Foresight`]).
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use chrono::{DateTime, Utc};
@@ -78,16 +79,16 @@ pub(super) fn judge(change: &RecordChange, held: Option<&Held>) -> Novelty {
     let Some(held) = held else { return Novelty::New };
     let cid = change.version.as_ref().and_then(|version| version.cid.as_ref());
     match change.rev.as_str().cmp(&held.rev) {
-        std::cmp::Ordering::Less => Novelty::Older,
-        std::cmp::Ordering::Equal => match change.version.as_ref().map(|version| &version.reading.draft) {
+        Ordering::Less => Novelty::Older,
+        Ordering::Equal => match change.version.as_ref().map(|version| &version.reading.draft) {
             Some(Ok(_)) if held.verdict == Verdict::Unreadable => Novelty::Reread,
             Some(Err(_)) if held.verdict == Verdict::Unreadable => Novelty::Unreadable,
             // What was made of its fields has no version and is never to the letter of the lexicon.
             Some(Ok(_)) if held.cid.is_none() && held.verdict == Verdict::Lenient && cid.is_some() => Novelty::Reread,
             _ => Novelty::Same,
         },
-        std::cmp::Ordering::Greater if cid.is_some() && cid == held.cid.as_ref() => Novelty::Echo,
-        std::cmp::Ordering::Greater => Novelty::Newer,
+        Ordering::Greater if cid.is_some() && cid == held.cid.as_ref() => Novelty::Echo,
+        Ordering::Greater => Novelty::Newer,
     }
 }
 
@@ -101,7 +102,7 @@ impl Foresight {
     const PAYS: u64 = 667;
 
     fn pays(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= Self::PAYS
+        self.0.load(Relaxed) >= Self::PAYS
     }
 
     /// Takes in how often which judgement was passed on a batch: its share counts a quarter.
@@ -111,7 +112,7 @@ impl Foresight {
         if all > 0 {
             let known = (all - news) * 1_000 / all;
             // Two that learn at the same time may forget one batch: it is an estimate.
-            self.0.store((self.0.load(Ordering::Relaxed) * 3 + known) / 4, Ordering::Relaxed);
+            self.0.store((self.0.load(Relaxed) * 3 + known) / 4, Relaxed);
         }
     }
 }
@@ -160,10 +161,14 @@ pub(super) async fn dedupe(
                 }
                 if novelty.is_news() { Deduped::Candidate(Mapped::Record(change)) } else { Deduped::Known }
             }
-            // Its content shows only beside what is held when it is written; that it comes too late shows now.
+            // Its content shows only beside what is held when it is written; that it comes too late, or again, shows now.
             Ok(Mapped::Claim(claim)) => {
-                let is_late = |held: &Held| claim.rev.as_deref().is_some_and(|rev| rev < held.rev.as_str());
-                if held.get(&claim.uri).is_some_and(is_late) {
+                let is_known = |held: &Held| match claim.rev.as_deref().map(|rev| rev.cmp(&held.rev)) {
+                    Some(Ordering::Less) => true,
+                    Some(Ordering::Equal) => held.cid.is_some() && held.cid == claim.cid,
+                    Some(Ordering::Greater) | None => false,
+                };
+                if held.get(&claim.uri).is_some_and(is_known) {
                     Deduped::Known
                 } else {
                     Deduped::Candidate(Mapped::Claim(claim))

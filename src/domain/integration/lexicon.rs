@@ -1,12 +1,13 @@
 //! Records of the network made of the fields of items, and what no such record can say.
 
-use entities::sets::RsvpStatus;
+use entities::sets::{EventVisibility, RsvpStatus};
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::fields::Fields;
 use crate::{
-    domain::source::{bluesky, lenient},
+    domain::source::{Draft, Kind, bluesky, lenient},
     error::{Error, Result},
+    infra::atproto::syntax::Cid,
 };
 
 /// The record of an event. Checks every field, and so does for items of other origins.
@@ -14,10 +15,8 @@ pub(super) fn event(item: &Fields<'_>, source: &Fields<'_>, metadata: &Fields<'_
     let mut record = Map::new();
     let name = item.required("name")?;
     record.insert("name".into(), name.into());
-    for (field, target) in [("description", "description"), ("image", "image")] {
-        if let Some(text) = item.text(field)? {
-            record.insert(target.into(), text.into());
-        }
+    if let Some(text) = item.text("description")? {
+        record.insert("description".into(), text.into());
     }
     for (field, target) in [("startDate", "startsAt"), ("endDate", "endsAt")] {
         if let Some(text) = item.instant(field)? {
@@ -44,12 +43,19 @@ pub(super) fn event(item: &Fields<'_>, source: &Fields<'_>, metadata: &Fields<'_
     if let Some(location) = item.object("location")? {
         record.insert("locations".into(), locations(&location)?);
     }
-    let mut links: Vec<&str> = metadata.texts("uris")?.unwrap_or_default();
-    links.extend(source.text("url")?.filter(|url| !links.contains(url)));
-    if !links.is_empty() {
+    if let Some(links) = metadata.texts("uris")? {
         record.insert("uris".into(), links.iter().map(|link| json!({ "uri": link })).collect());
     }
+    if let Some(url) = source.text("url")? {
+        record.insert(bluesky::PAGE.into(), url.into());
+    }
     // Kept, though nothing is made of them yet.
+    if let Some(value) = item.get("image") {
+        if !value.is_string() && !value.is_object() {
+            return Err(item.malformed("image", "text or an object"));
+        }
+        record.insert("image".into(), value.clone());
+    }
     if let Some(categories) = item.texts("categories")? {
         record.insert("categories".into(), json!(categories));
     }
@@ -69,22 +75,39 @@ pub(super) fn event(item: &Fields<'_>, source: &Fields<'_>, metadata: &Fields<'_
 /// Whether lists show it; `None` for what no record of the network can be.
 const VISIBILITIES: [(&str, Option<bool>); 3] = [("public", Some(true)), ("unlisted", Some(false)), ("private", None)];
 
-/// What no record of the network can be: a draft, or private. Nothing is shown that was asked to be hidden.
-pub(super) fn check(item: &Fields<'_>, raw: Option<&RawValue>) -> Result<()> {
+/// What fields cannot say of a record of the network: that it is a draft, or private.
+pub(super) fn check(item: &Fields<'_>) -> Result<()> {
     if item.text("status")? == Some("draft") {
         let why = "a record of the network cannot be a draft";
         return Err(Error::invalid(item.at("status"), "STATUS_UNSUPPORTED", why));
     }
-    let refuse = |why| Err(Error::invalid(item.at("visibility"), "VISIBILITY_UNSUPPORTED", why));
-    match (item.one_of("visibility", &VISIBILITIES)?, raw) {
-        (Some(None), _) => refuse("a record of the network cannot be private"),
-        (Some(Some(false)), Some(raw)) => {
-            let record: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-            let shown = record.pointer("/preferences/showInDiscovery");
-            if shown.and_then(Value::as_bool) == Some(false) { Ok(()) } else { refuse("the record says otherwise") }
-        }
+    shown(item).map(|_| ())
+}
+
+/// The record itself speaks, and is read as leniently as one that a stream brings: of the fields beside it, which are copied from
+/// it in many ways, only that counts which asks to hide what the record shows. Nothing is written of a record of which
+/// nothing can be made, so that it takes the place of nothing.
+pub(super) fn check_record(item: &Fields<'_>, raw: &RawValue) -> Result<()> {
+    let draft = bluesky::read(Kind::Event, raw.get()).draft;
+    let draft = draft.map_err(|refusal| Error::invalid("source.rawRecord", refusal.code, refusal.why))?;
+    let is_shown = matches!(draft, Draft::Event(event) if event.visibility == EventVisibility::Public);
+    match shown(item)? {
+        Some(false) if is_shown => unsupported(item, "the record says otherwise"),
         _ => Ok(()),
     }
+}
+
+/// Whether lists are to show it, where that is said.
+fn shown(item: &Fields<'_>) -> Result<Option<bool>> {
+    match item.one_of("visibility", &VISIBILITIES)? {
+        Some(None) => unsupported(item, "a record of the network cannot be private"),
+        Some(shown) => Ok(shown),
+        None => Ok(None),
+    }
+}
+
+fn unsupported<T>(item: &Fields<'_>, why: &'static str) -> Result<T> {
+    Err(Error::invalid(item.at("visibility"), "VISIBILITY_UNSUPPORTED", why))
 }
 
 fn locations(location: &Fields<'_>) -> Result<Value> {
@@ -121,8 +144,9 @@ pub(super) fn rsvp(
     status: RsvpStatus,
 ) -> Result<Map<String, Value>> {
     let mut answered = Map::from_iter([("uri".to_owned(), Value::from(event))]);
-    if let Some(cid) = metadata.text("eventCid")? {
-        answered.insert("cid".into(), cid.into());
+    // One that is none is passed over, as it is in records, from which it is copied.
+    if let Some(cid) = metadata.get("eventCid").filter(|cid| cid.as_str().is_some_and(|cid| Cid::parse(cid).is_ok())) {
+        answered.insert("cid".into(), cid.clone());
     }
     let status = match status {
         RsvpStatus::Confirmed => "going",

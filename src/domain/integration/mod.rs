@@ -8,10 +8,12 @@
 //! record without `$type` and version, which the record itself replaces.
 //!
 //! Order: by the revision, else by `time_us`, else by arrival. Without a revision a copy of a record of the network is a
-//! guess, which the network's own record overrules whenever it comes.
+//! guess, which the network's own record overrules whenever it comes. Fields that come with the CID of the version that is
+//! held say nothing beside it; only their revision is taken.
 
 mod fields;
 mod lexicon;
+mod origin;
 mod rate;
 mod remove;
 mod wire;
@@ -25,13 +27,16 @@ use chrono::TimeDelta;
 use serde_json::{Value, value::RawValue};
 
 use self::wire::{Content, Item};
-pub use self::{rate::count, remove::remove};
+pub use self::{
+    rate::count,
+    remove::{remove, remove_record},
+};
 pub use super::source::Kind;
 use super::{
     account::shadow,
     event::write as event,
     ingest::{
-        self,
+        self, Parked, Stage,
         line::{Claim, CommitLine, of_claim, of_record},
     },
     key::ServiceKey,
@@ -60,7 +65,7 @@ pub enum Outcome {
     /// It was not known and tells of an event that was: it is taken for an update of that one, or for a copy of an event of
     /// the network, which speaks for itself.
     Duplicate,
-    /// An answer whose event has not come yet: it is kept until then.
+    /// An answer whose event has not come yet, or is a copy of one of the network: it is kept until it is an event of its own.
     Waiting,
 }
 
@@ -86,6 +91,8 @@ pub struct Receipt {
     pub slug: Option<String>,
     /// Row of the answer, once its event is there.
     pub attendee: Option<i64>,
+    /// What [`remove`] calls it.
+    pub source_id: String,
 }
 
 /// Takes items, each for itself: one that is refused stops no other. They are given as JSON text and taken in this order.
@@ -103,33 +110,20 @@ pub async fn submit(app: &App, key: &ServiceKey, kind: Kind, items: &[&str]) -> 
     };
     let batch: Vec<Result<Item>> = items.iter().map(read).collect();
     let good: Vec<&Item> = batch.iter().filter_map(|item| item.as_ref().ok()).collect();
-    let uris: Vec<String> = good.iter().map(|item| item.address.uri.clone()).collect();
-    let held = if uris.is_empty() { HashMap::new() } else { record::by_uris(app.db.read(), uris).await? };
-    let mut lines = Vec::new();
-    // For each good item whether it has a line.
-    let mut has_lines = Vec::new();
-    let mut seen = HashSet::new();
-    for item in &good {
-        let uri = item.address.uri.as_str();
-        let is_first = seen.insert(uri);
-        let held = held.get(uri);
-        let is_same = is_first && item.version.cid.is_some() && held.is_some_and(|held| held.cid == item.version.cid);
-        if !is_same {
-            lines.push(line(item)?);
-        }
-        has_lines.push(!is_same);
-    }
+    let lines = good.iter().map(|item| line(item)).collect::<Result<Vec<_>>>()?;
     let mut outcomes = ingest::submit(app, &lines).await?.into_iter();
     let shown = Shown::find(app, key.tenant, kind, &good).await?;
-    let mut has_lines = has_lines.into_iter();
     let mut receipt = |item: Item| {
-        let has_line = has_lines.next().ok_or_else(unanswered)?;
-        let outcome = if has_line { outcomes.next().ok_or_else(unanswered)? } else { ingest::Outcome::Unchanged };
         let (slug, attendee) = shown.of(&item);
-        let outcome = match outcome {
+        let outcome = match outcomes.next().ok_or_else(unanswered)? {
             ingest::Outcome::Parked(parked) => {
-                let field = if let Content::Verbatim(_) = item.content { "source.rawRecord" } else { "item" };
-                return Err(Error::invalid(field, parked.code, parked.why));
+                let field = match (parked.code, &item.content) {
+                    // It is that of another person's answer.
+                    ("SOURCE_AMBIGUOUS", _) => "sourceId",
+                    (_, Content::Verbatim(_)) => "source.rawRecord",
+                    (_, Content::Fields(_)) => "item",
+                };
+                return Err(refused(parked, field));
             }
             ingest::Outcome::Unchanged => Outcome::Unchanged,
             ingest::Outcome::Applied { .. } if kind == Kind::Rsvp && attendee.is_none() => Outcome::Waiting,
@@ -137,7 +131,7 @@ pub async fn submit(app: &App, key: &ServiceKey, kind: Kind, items: &[&str]) -> 
             ingest::Outcome::Applied { .. } if shown.is_double(&item) => Outcome::Duplicate,
             ingest::Outcome::Applied { .. } => Outcome::Created,
         };
-        Ok(Receipt { outcome, slug, attendee })
+        Ok(Receipt { outcome, slug, attendee, source_id: item.id })
     };
     Ok(batch.into_iter().map(|item| item.and_then(&mut receipt)).collect())
 }
@@ -156,12 +150,11 @@ fn line(item: &Item) -> Result<String> {
         };
         return Ok(of_record(&address.author, at, commit));
     }
-    let (operation, record, cid) = match &item.content {
-        Content::Verbatim(record) => ("put", record.clone(), version.cid.as_deref()),
-        // A version names the record itself, not what was made of its fields.
+    let (operation, record) = match &item.content {
+        Content::Verbatim(record) => ("put", record.clone()),
         Content::Fields(fields) => {
             let fields = Value::Object(fields.clone()).to_string();
-            ("merge", RawValue::from_string(fields).map_err(Error::bug)?, None)
+            ("merge", RawValue::from_string(fields).map_err(Error::bug)?)
         }
     };
     let claim = Claim {
@@ -170,7 +163,7 @@ fn line(item: &Item) -> Result<String> {
         rkey: Cow::Borrowed(&address.rkey),
         rev: version.rev.as_deref().map(Cow::Borrowed),
         record: Some(&record),
-        cid: cid.map(Cow::Borrowed),
+        cid: version.cid.as_deref().map(Cow::Borrowed),
     };
     Ok(of_claim(&address.author, version.at, &claim))
 }
@@ -195,8 +188,10 @@ impl Shown {
         if uris.is_empty() {
             return Ok(Self::default());
         }
-        let told = uris.iter().filter(|uri| !uri.starts_with("at://")).cloned().collect();
-        let events = record::events_of(db, tenant, told).await?;
+        let told = uris.iter().filter(|uri| !is_of_network(uri)).cloned().collect();
+        let mut events = record::events_of(db, tenant, told).await?;
+        // Who answers a copy does not answer the event that it is of.
+        events.retain(|_, event| kind == Kind::Event || !is_of_network(event));
         let uris = uris.into_iter().map(|uri| events.get(&uri).cloned().unwrap_or(uri)).collect();
         let slugs = event::by_uri(db, tenant, uris).await?;
         let slugs = slugs.into_iter().map(|(uri, event)| (uri, (event.id, event.slug))).collect();
@@ -235,6 +230,19 @@ impl Shown {
 /// The URI of the event that an item is, or answers.
 fn event_of(item: &Item) -> &str {
     item.subject.as_deref().unwrap_or(&item.address.uri)
+}
+
+fn is_of_network(uri: &str) -> bool {
+    uri.starts_with("at://")
+}
+
+/// What whoever brought something is told when it was put aside.
+fn refused(parked: Parked, field: &'static str) -> Error {
+    if parked.stage == Stage::Persist {
+        // It is no mistake of theirs that the tables refuse it, and what these say of it is not for callers.
+        return Error::bug(anyhow::anyhow!("{}: {}", parked.code, parked.why));
+    }
+    Error::invalid(field, parked.code, parked.why)
 }
 
 /// Records of the network belong to the default tenant.

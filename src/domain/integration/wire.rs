@@ -2,20 +2,21 @@
 //! send.
 
 use chrono::{DateTime, Utc};
-use data_encoding::BASE32_NOPAD_NOCASE;
 use entities::sets::SourceType;
-use sea_orm::ActiveEnum;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
-use sha2::{Digest, Sha256};
 
-use super::{Kind, fields::Fields, lexicon};
+use super::{
+    Kind,
+    fields::Fields,
+    lexicon,
+    origin::{Origin, account},
+};
 use crate::{
     domain::{
-        ingest::accepts,
         key::ServiceKey,
         source::{
-            Source, bluesky,
+            Source, bluesky, only_answer,
             web::{self, Shelf},
         },
     },
@@ -26,6 +27,8 @@ use crate::{
 /// An item whose form is right.
 pub(super) struct Item {
     pub(super) address: Address,
+    /// What whoever takes it away calls it: the AT-URI of a record of the network, else the source's identifier.
+    pub(super) id: String,
     /// The URI of the event that an answer is for.
     pub(super) subject: Option<String>,
     pub(super) version: Version,
@@ -81,7 +84,7 @@ pub(super) enum Content {
 }
 
 /// Reads an item. `null` counts as absent, and fields that nobody here knows are passed over. What it says of its version must
-/// not lie after `latest`: nothing could be said of it later. For records of the network their repositories tell the time.
+/// not lie after `latest`: nothing could be said of it later, not even by its repository.
 pub(super) fn read(
     kind: Kind,
     key: &ServiceKey,
@@ -99,8 +102,7 @@ pub(super) fn read(
         Kind::Event => (event(key, &item, text)?, "source.metadata"),
         Kind::Rsvp => (rsvp(key, &item)?, "metadata"),
     };
-    let is_own = matches!(item.address.source, Source::Web(_));
-    let is_ahead = |rev: &String| is_own && *rev > tid_of(latest);
+    let is_ahead = |rev: &String| *rev > tid_of(latest);
     let field = match &item.version {
         Version { at: Some(at), .. } if *at > latest => "time_us",
         Version { rev: Some(rev), .. } if is_ahead(rev) => "rev",
@@ -111,19 +113,20 @@ pub(super) fn read(
 
 fn event(key: &ServiceKey, item: &Fields<'_>, text: &str) -> Result<Item> {
     let source = item.object("source")?.ok_or_else(|| item.missing("source"))?;
-    let kind = source_type(key, source.required("type")?, || source.at("type"))?;
+    let origin = Origin::of(key, source.required("type")?, || source.at("type"))?;
     let metadata = source.object("metadata")?.unwrap_or_else(|| source.nothing("metadata"));
     let id = source.required("id")?;
     let version = version(&metadata)?;
-    let record = lexicon::event(item, &source, &metadata)?;
     let raw = raw_record(text)?;
-    if kind != SourceType::Bluesky {
+    if origin.source != SourceType::Bluesky {
+        lexicon::event(item, &source, &metadata)?;
         if let Some(did) = metadata.text("did")? {
             account(did, || metadata.at("did"))?;
         }
-        let shelf = shelf(key, kind, Kind::Event);
-        let address = Address::on(shelf, kind.as_str(), identifier(id, || source.at("id"))?);
-        return Ok(Item { address, subject: None, version, content: Content::Fields(given(item)) });
+        let name = origin.identifier(id, || source.at("id"))?;
+        let address = Address::on(origin.shelf(key, Kind::Event), origin.source.as_str(), name);
+        let content = Content::Fields(given(item));
+        return Ok(Item { address, id: id.to_owned(), subject: None, version, content });
     }
     let named = AtUri::parse(id).ok();
     let did = match (&named, metadata.text("did")?) {
@@ -135,97 +138,97 @@ fn event(key: &ServiceKey, item: &Fields<'_>, text: &str) -> Result<Item> {
     if named_did.starts_with("did:") && named_did != did.as_str() {
         return Err(Error::invalid(metadata.at("did"), "SOURCE_AMBIGUOUS", "source.id names another account"));
     }
-    let uri = address(Kind::Event, did, named.as_ref(), &metadata)?.ok_or_else(|| metadata.missing("rkey"))?;
-    lexicon::check(item, raw.as_deref())?;
-    let content = raw.map_or(Content::Fields(record), Content::Verbatim);
-    Ok(Item { address: Address::of_network(Kind::Event, &uri), subject: None, version, content })
+    let uri = address(Kind::Event, did, named.as_ref().map(|uri| (uri, source.at("id"))), &metadata)?;
+    let uri = uri.ok_or_else(|| metadata.missing("rkey"))?;
+    let content = if let Some(raw) = raw {
+        lexicon::check_record(item, &raw)?;
+        Content::Verbatim(raw)
+    } else {
+        let record = lexicon::event(item, &source, &metadata)?;
+        lexicon::check(item)?;
+        Content::Fields(record)
+    };
+    let address = Address::of_network(Kind::Event, &uri);
+    Ok(Item { id: address.uri.clone(), address, subject: None, version, content })
 }
 
 fn rsvp(key: &ServiceKey, item: &Fields<'_>) -> Result<Item> {
-    let kind = source_type(key, item.required("eventSourceType")?, || item.at("eventSourceType"))?;
+    let origin = Origin::of(key, item.required("eventSourceType")?, || item.at("eventSourceType"))?;
     let metadata = item.object("metadata")?.unwrap_or_else(|| item.nothing("metadata"));
     let did = account(item.required("userDid")?, || item.at("userDid"))?;
     let event = item.required("eventSourceId")?;
     item.text("userHandle")?;
     item.instant("timestamp")?;
     let version = version(&metadata)?;
-    if metadata.text("eventCid")?.is_some_and(|cid| Cid::parse(cid).is_err()) {
-        return Err(metadata.malformed("eventCid", "a CID"));
-    }
     let status = web::answer(item.required("status")?);
     let status = status.ok_or_else(|| item.malformed("status", "going, interested or notgoing"))?;
     let id = item.text("sourceId")?;
-    if kind != SourceType::Bluesky {
-        let event = identifier(event, || item.at("eventSourceId"))?;
-        let id = match id {
-            Some(id) => identifier(id, || item.at("sourceId"))?,
-            None => format!("{did}/{}", only_answer(&event)),
-        };
-        let address = Address::on(shelf(key, kind, Kind::Rsvp), did.as_str(), id);
-        let subject = shelf(key, kind, Kind::Event).uri(&event);
-        return Ok(Item { address, subject: Some(subject), version, content: Content::Fields(given(item)) });
+    if origin.source != SourceType::Bluesky {
+        let event = origin.identifier(event, || item.at("eventSourceId"))?;
+        let id = id.map_or_else(|| format!("{did}/{}", only_answer(&event)), str::to_owned);
+        let name = origin.identifier(&id, || item.at("sourceId"))?;
+        let address = Address::on(origin.shelf(key, Kind::Rsvp), did.as_str(), name);
+        let subject = origin.shelf(key, Kind::Event).uri(&event);
+        return Ok(Item { address, id, subject: Some(subject), version, content: Content::Fields(given(item)) });
     }
-    let (event, field) = metadata
-        .text("eventUri")?
-        .map_or_else(|| (event, item.at("eventSourceId")), |uri| (uri, metadata.at("eventUri")));
-    let subject = AtUri::parse(event).ok().filter(|uri| uri.collection.as_str() == bluesky::EVENT);
-    let why = "expected the AT-URI of an event here, or in metadata.eventUri";
-    let subject = subject.ok_or_else(|| Error::invalid(field, "EVENT_URI_MALFORMED", why))?.to_string();
-    let named = id.and_then(|id| AtUri::parse(id).ok());
+    let subject = subject(item, &metadata, event)?.to_string();
+    let malformed = || Error::invalid(item.at("sourceId"), "SOURCE_ID_MALFORMED", "expected the AT-URI of one record");
+    let named = id.map(|id| AtUri::parse(id).map_err(|_| malformed())).transpose()?;
     if named.as_ref().is_some_and(|uri| uri.did != did) {
         return Err(Error::invalid(item.at("sourceId"), "SOURCE_AMBIGUOUS", "userDid names another account"));
     }
-    let uri = if let Some(uri) = address(Kind::Rsvp, did.clone(), named.as_ref(), &metadata)? {
+    let named = named.as_ref().map(|uri| (uri, item.at("sourceId")));
+    let uri = if let Some(uri) = address(Kind::Rsvp, did.clone(), named, &metadata)? {
         uri
     } else {
-        let rkey = RecordKey::parse(&format!("integration-{}", only_answer(&subject)))?;
+        let rkey = RecordKey::parse(&bluesky::unnamed_answer(&subject))?;
         AtUri { did, collection: Nsid::parse(bluesky::RSVP)?, rkey }
     };
     let content = Content::Fields(lexicon::rsvp(item, &metadata, &subject, status)?);
-    Ok(Item { address: Address::of_network(Kind::Rsvp, &uri), subject: Some(subject), version, content })
+    let address = Address::of_network(Kind::Rsvp, &uri);
+    Ok(Item { id: address.uri.clone(), address, subject: Some(subject), version, content })
 }
 
-/// Part of the name of an answer that has none: one for each person and event, whenever it comes.
-fn only_answer(event: &str) -> String {
-    let hash = BASE32_NOPAD_NOCASE.encode(&Sha256::digest(event)).to_ascii_lowercase();
-    hash.chars().take(26).collect()
-}
-
-/// A source type that the key speaks for.
-pub(super) fn source_type(key: &ServiceKey, name: &str, field: impl Fn() -> String) -> Result<SourceType> {
-    let found = SourceType::try_from_value(&name.to_owned()).ok().filter(|source| *source != SourceType::Openmeet);
-    let unknown = || Error::invalid(field(), "SOURCE_TYPE_UNKNOWN", "expected bluesky, web or other");
-    let source = found.ok_or_else(unknown)?;
-    if key.speaks_for(source) {
-        return Ok(source);
+/// The event of the network that an answer is for: `eventSourceId` names it, or `metadata.eventUri` where the former is a DID.
+fn subject(item: &Fields<'_>, metadata: &Fields<'_>, event: &str) -> Result<AtUri> {
+    let read = |text: &str, field: String| {
+        let why = "expected the AT-URI of an event here, or in metadata.eventUri";
+        let uri = AtUri::parse(text).ok().filter(|uri| uri.collection.as_str() == bluesky::EVENT);
+        uri.ok_or_else(|| Error::invalid(field, "EVENT_URI_MALFORMED", why))
+    };
+    let Some(uri) = metadata.text("eventUri")? else { return read(event, item.at("eventSourceId")) };
+    let uri = read(uri, metadata.at("eventUri"))?;
+    let is_other = match AtUri::parse(event) {
+        Ok(named) => named != uri,
+        Err(_) => event.starts_with("did:") && event != uri.did.as_str(),
+    };
+    if is_other {
+        return Err(Error::invalid(metadata.at("eventUri"), "SOURCE_AMBIGUOUS", "eventSourceId names another event"));
     }
-    Err(Error::Forbidden { why: "this key does not speak for this source" })
+    Ok(uri)
 }
 
-pub(super) fn shelf(key: &ServiceKey, source: SourceType, kind: Kind) -> Shelf {
-    Shelf { source, tenant: key.tenant.id(), kind }
-}
-
-/// What a source calls something of its own.
-pub(super) fn identifier(id: &str, field: impl Fn() -> String) -> Result<String> {
-    let why = "expected at most 700 bytes without control characters";
-    if web::is_id(id) { Ok(id.to_owned()) } else { Err(Error::invalid(field(), "SOURCE_ID_MALFORMED", why)) }
-}
-
-fn account(did: &str, field: impl Fn() -> String) -> Result<Did> {
-    let found = Did::parse(did).ok().filter(|did| accepts(did.as_str()));
-    found.ok_or_else(|| Error::invalid(field(), "DID_MALFORMED", "expected a did:plc or did:web"))
-}
-
-/// Where the record is, as far as its metadata or the AT-URI of the item say so.
-fn address(kind: Kind, did: Did, named: Option<&AtUri>, metadata: &Fields<'_>) -> Result<Option<AtUri>> {
+/// Where the record is, as far as its metadata, or the AT-URI in the named field of the item, say so.
+fn address(kind: Kind, did: Did, named: Option<(&AtUri, String)>, metadata: &Fields<'_>) -> Result<Option<AtUri>> {
     let expected = bluesky::collection(kind);
-    let collection = metadata.text("collection")?.or(named.map(|uri| uri.collection.as_str()));
-    if collection.is_some_and(|collection| collection != expected) {
+    if metadata.text("collection")?.is_some_and(|collection| collection != expected) {
         return Err(metadata.malformed("collection", expected));
     }
-    let Some(rkey) = metadata.text("rkey")?.or(named.map(|uri| uri.rkey.as_str())) else { return Ok(None) };
-    let rkey = RecordKey::parse(rkey).map_err(|_| metadata.malformed("rkey", "a record key"))?;
+    let given = metadata.text("rkey")?;
+    let given = given.map(|rkey| RecordKey::parse(rkey).map_err(|_| metadata.malformed("rkey", "a record key")));
+    let rkey = match (given.transpose()?, named) {
+        (_, Some((uri, field))) if uri.collection.as_str() != expected => {
+            let why = format!("expected the AT-URI of a record in {expected}");
+            return Err(Error::invalid(field, "SOURCE_ID_MALFORMED", why));
+        }
+        (Some(rkey), Some((uri, field))) if uri.rkey != rkey => {
+            let why = format!("{field} names another record");
+            return Err(Error::invalid(metadata.at("rkey"), "SOURCE_AMBIGUOUS", why));
+        }
+        (Some(rkey), _) => rkey,
+        (None, Some((uri, _))) => uri.rkey.clone(),
+        (None, None) => return Ok(None),
+    };
     Ok(Some(AtUri { did, collection: Nsid::parse(expected)?, rkey }))
 }
 

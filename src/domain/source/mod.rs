@@ -7,11 +7,13 @@ pub mod lenient;
 pub mod web;
 
 use chrono::{DateTime, Utc};
+use data_encoding::BASE32_NOPAD_NOCASE;
 use entities::{
     location::{Link, Location},
     sets::{EventMode, EventStatus, EventVisibility, RsvpStatus, SourceType, Verdict},
 };
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 /// Collections of the network that are ingested.
 pub const COLLECTIONS: [&str; 2] = [bluesky::EVENT, bluesky::RSVP];
@@ -34,6 +36,12 @@ pub enum Kind {
     Event,
     /// An answer to an event.
     Rsvp,
+}
+
+/// Part of the name of an answer that has none: one for each person and event, whenever it comes.
+pub fn only_answer(event: &str) -> String {
+    let hash = BASE32_NOPAD_NOCASE.encode(&Sha256::digest(event)).to_ascii_lowercase();
+    hash.chars().take(26).collect()
 }
 
 /// An origin of records.
@@ -68,11 +76,7 @@ impl Source {
         let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
         let (mut record, fields) = (held.map(object).unwrap_or_default(), object(fields));
         match self {
-            Self::Bluesky(_) => {
-                // It is no record of its author's, and must not pass for one.
-                record.remove("$type");
-                record.extend(fields);
-            }
+            Self::Bluesky(_) => bluesky::merge(&mut record, fields),
             Self::Web(_) => web::merge(&mut record, fields),
         }
         Value::Object(record).to_string()

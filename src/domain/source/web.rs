@@ -24,6 +24,9 @@ use crate::{domain::event::fold_search, infra::atproto::syntax::Cid};
 /// Source types that are kept in this form.
 pub const SOURCES: [SourceType; 2] = [SourceType::Web, SourceType::Other];
 
+/// Sites that programs may name in the place of `other`. They have no shelf of their own: see [`on_shelf`].
+pub const SITES: [&str; 4] = ["eventbrite", "facebook", "luma", "meetup"];
+
 /// Bytes of an identifier. Each may become three in the URI, which indexes have to hold.
 const ID_BYTES: usize = 700;
 /// Characters of a place's name that are kept.
@@ -100,6 +103,12 @@ fn name(kind: Kind) -> &'static str {
 /// Whether a text may name a record: not blank, at most 700 bytes, and no control characters among them.
 pub fn is_id(id: &str) -> bool {
     id.len() <= ID_BYTES && !id.trim().is_empty() && !id.chars().any(char::is_control)
+}
+
+/// What a record is called on its shelf, by the source type that a program names and its identifier there. Those of a site
+/// begin with the site's name, so that no two sites mean the same.
+pub fn on_shelf(source: &str, id: &str) -> String {
+    if SITES.contains(&source) { format!("{source}:{id}") } else { id.to_owned() }
 }
 
 /// Puts fields in the place of those that are held. The parts of `source` and of its `metadata` are fields of their own;
@@ -204,8 +213,9 @@ fn links(source: Option<&Value>, page: Option<&String>) -> Vec<Link> {
 }
 
 fn rsvp(shelf: Shelf, reader: &mut Reader<'_>) -> Result<RsvpDraft, Refusal> {
-    let id = reader.field("eventSourceId").and_then(Value::as_str).filter(|id| is_id(id));
-    let Some(id) = id else {
+    let source = reader.field("eventSourceType").and_then(Value::as_str).unwrap_or_default();
+    let id = reader.field("eventSourceId").and_then(Value::as_str).map(|id| on_shelf(source, id));
+    let Some(id) = id.filter(|id| is_id(id)) else {
         return Err(Refusal { code: "RSVP_SUBJECT_MISSING", why: "an RSVP names the event that it answers".into() });
     };
     let given = reader.field("status").and_then(Value::as_str).unwrap_or_default();
@@ -215,7 +225,7 @@ fn rsvp(shelf: Shelf, reader: &mut Reader<'_>) -> Result<RsvpDraft, Refusal> {
     })?;
     let cid = reader.field("metadata").and_then(|metadata| metadata.get("eventCid")).and_then(Value::as_str);
     Ok(RsvpDraft {
-        event_uri: shelf.events().uri(id),
+        event_uri: shelf.events().uri(&id),
         event_cid: cid.filter(|cid| Cid::parse(cid).is_ok()).map(str::to_owned),
         status,
         created_at: reader.instant("timestamp", "CREATED_AT_MALFORMED"),

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     root,
-    running::{NAMES, PLACE, Running},
+    running::{NAMES, PLACE, Running, guest},
 };
 use crate::support::records::network;
 
@@ -57,6 +57,38 @@ async fn a_script_shows_what_was_put_aside() {
     let mut command = script(&running, "failures.sh", &[]);
     let refused = command.env("GATEWAY_KEY", "omk_wrong").output().await.unwrap();
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stdout).contains("UNAUTHENTICATED"));
+}
+
+#[tokio::test]
+async fn scripts_bring_and_take_away() {
+    let running = Running::start().await;
+    let made = running.program.run(&["keys", "create", "scraper", "--source", "web"]).await;
+    let key = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+    let run = async |name: &str, arguments: &[&str]| -> (bool, Vec<Value>) {
+        let mut command = script(&running, name, arguments);
+        let ended = timeout(PATIENCE, command.env("GATEWAY_KEY", &key).output()).await.expect("it ends").unwrap();
+        let text = String::from_utf8(ended.stdout).unwrap();
+        (ended.status.success(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    };
+    let (name, (one, other)) = (r#"A "quoted" \ name"#, (guest(1), guest(2)));
+    let arguments = ["42", name, "1999-05-01T18:00:00Z", &one, "going", &other, "nonsense"];
+    let (done, answers) = run("bring.sh", &arguments).await;
+    assert!(done, "{answers:?}");
+    let results = &answers[1]["results"];
+    assert_eq!((&answers[0]["outcome"], &results[0]["outcome"]), (&json!("created"), &json!("created")));
+    assert_eq!((&results[1]["field"], &results[1]["index"]), (&json!("status"), &json!(1)));
+    let shown = json!({ "slug": answers[0]["slug"] });
+    let query = "query ($slug: String!) { event(by: { slug: $slug }) { name attendance { confirmedCount } } }";
+    let data = running.graphql().query(query, &shown).await;
+    assert_eq!(data["event"], json!({ "name": name, "attendance": { "confirmedCount": 1 } }));
+
+    // By itself, with no answers.
+    assert_eq!(run("bring.sh", &arguments[..3]).await.1[0]["outcome"], "unchanged");
+    let (done, gone) = run("remove.sh", &["rsvps", results[0]["sourceId"].as_str().unwrap()]).await;
+    assert!(done && gone[0]["outcome"] == "deleted", "{gone:?}");
+    assert_eq!(run("remove.sh", &["events", "42"]).await.1[0]["outcome"], "deleted");
+    let (done, problem) = run("remove.sh", &["events", "42"]).await;
+    assert!(!done && problem[0]["code"] == "NOT_FOUND", "{problem:?}");
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ async fn the_record_itself_takes_the_place_of_its_fields() {
         same["source"]["rawRecord"] = record;
         assert_eq!(bench.bring(EVENTS, &same).await["outcome"], "unchanged");
         same["source"]["metadata"]["cid"] = cid_of("another").into();
+        same["source"]["metadata"]["rev"] = tid(BEGINNING + 40, 1).into();
         same["source"]["rawRecord"]["name"] = "Verbatim".into();
         assert_eq!(bench.bring(EVENTS, &same).await["outcome"], "updated");
         assert_eq!(bench.events().await[0].name, "Verbatim");

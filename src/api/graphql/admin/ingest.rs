@@ -71,7 +71,7 @@ pub(crate) enum IngestOutcome {
     /// It was not known and tells of an event that was: it is taken for an update of that one, or for a copy of an event of
     /// the network, which speaks for itself.
     Duplicate,
-    /// An answer whose event has not come yet: it is kept until then.
+    /// An answer whose event has not come yet, or is a copy of one of the network: it is kept until it is an event of its own.
     Waiting,
 }
 
@@ -82,6 +82,8 @@ pub(crate) struct IngestedEvent {
     outcome: Option<IngestOutcome>,
     /// Slug of the event; null where there is nothing to show.
     slug: Option<String>,
+    /// Identifier for `deleteIngestedEvent`; null when it was refused.
+    source_id: Option<String>,
     /// Mistakes in this item; empty when it was taken.
     user_errors: Vec<UserError>,
 }
@@ -91,6 +93,7 @@ pub(crate) struct IngestedEvent {
 pub(crate) struct IngestedRsvp {
     outcome: Option<IngestOutcome>,
     attendee: Option<i64>,
+    source_id: Option<String>,
     user_errors: Vec<UserError>,
 }
 
@@ -109,6 +112,11 @@ impl IngestedRsvp {
             Ok(ctx.loaders()?.rsvp(attendee).await?.map(Rsvp))
         };
         load.await.transpose()
+    }
+
+    /// Identifier for `deleteIngestedRsvp`, also where the input had none; null when it was refused.
+    async fn source_id(&self) -> Option<&str> {
+        self.source_id.as_deref()
     }
 
     /// Mistakes in this item; empty when it was taken.
@@ -233,7 +241,8 @@ async fn ingest_events(ctx: &Context<'_>, input: &IngestEventsInput) -> Result<I
     for (index, receipt) in receipts.into_iter().flatten().enumerate() {
         let (receipt, user_errors) = told("events", index, receipt)?;
         let outcome = receipt.as_ref().map(|receipt| receipt.outcome.into());
-        results.push(IngestedEvent { outcome, slug: receipt.and_then(|receipt| receipt.slug), user_errors });
+        let (slug, source_id) = receipt.map(|receipt| (receipt.slug, receipt.source_id)).unzip();
+        results.push(IngestedEvent { outcome, slug: slug.flatten(), source_id, user_errors });
     }
     Ok(IngestEventsPayload { results, user_errors, query: Query::default() })
 }
@@ -245,8 +254,8 @@ async fn ingest_rsvps(ctx: &Context<'_>, input: &IngestRsvpsInput) -> Result<Ing
     for (index, receipt) in receipts.into_iter().flatten().enumerate() {
         let (receipt, user_errors) = told("rsvps", index, receipt)?;
         let outcome = receipt.as_ref().map(|receipt| receipt.outcome.into());
-        let attendee = receipt.and_then(|receipt| receipt.attendee);
-        results.push(IngestedRsvp { outcome, attendee, user_errors });
+        let (attendee, source_id) = receipt.map(|receipt| (receipt.attendee, receipt.source_id)).unzip();
+        results.push(IngestedRsvp { outcome, attendee: attendee.flatten(), source_id, user_errors });
     }
     Ok(IngestRsvpsPayload { results, user_errors, query: Query::default() })
 }

@@ -2,7 +2,8 @@
 //!
 //! Several records may tell of one event, since sources change their identifiers and sites list an event twice. The event
 //! keeps the URI of the first of them and says what the newest living one says; it goes with the last. A record that is a copy of
-//! an event of the network changes nothing: there the author's own record speaks.
+//! an event of the network changes nothing: there the author's own record speaks, and people's own records answer it. Answers to
+//! the copy stay with the copy, since whoever brings them need not be allowed to speak of the network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,7 +25,6 @@ use crate::{
         account::shadow,
         event::write as event,
         ingest::{
-            revision,
             s4_map::{Claimed, Content},
             s7_validate::settle_event,
         },
@@ -163,8 +163,9 @@ impl Items {
         let Likeness { page, fingerprint } = Likeness::of(at, draft);
         let before = self.names.get(uri).map(|name| name.event_uri.clone());
         let is_known = before.is_some() || self.names.values().any(|name| name.event_uri == event_uri);
-        let from = before.as_deref().unwrap_or(uri);
-        if from != event_uri {
+        // Beside one of the network they have stayed with the record.
+        let from = before.as_deref().filter(|before| !is_of_network(before)).unwrap_or(uri);
+        if from != event_uri && !is_of_network(&event_uri) {
             self.moved.push((from.to_owned(), event_uri.clone(), Shelf { kind: Kind::Rsvp, ..at }));
         }
         self.touched.extend(before.iter().chain([&event_uri]).filter(|uri| !is_of_network(uri)).cloned());
@@ -185,9 +186,9 @@ impl Items {
         }
     }
 
-    /// Puts the event that a record tells of in the place of the record.
+    /// Puts the event that a record tells of in the place of the record, unless it is one of the network.
     pub(super) fn resolve(&self, uri: &mut String) {
-        if let Some(name) = self.names.get(uri) {
+        if let Some(name) = self.names.get(uri).filter(|name| !is_of_network(&name.event_uri)) {
             uri.clone_from(&name.event_uri);
         }
     }
@@ -303,16 +304,8 @@ impl Work {
             if people.is_empty() {
                 continue;
             }
-            let mut update = record::Entity::update_many()
-                .col_expr(record::Column::SubjectUri, Expr::value(to.clone()))
-                .filter(these());
-            // Beside records of the network they are guesses, and elsewhere they are none.
-            match (is_of_network(&from), is_of_network(&to)) {
-                (false, true) => update = update.col_expr(record::Column::Rev, Expr::cust(revision::TO_GUESS)),
-                (true, false) => update = update.col_expr(record::Column::Rev, Expr::cust(revision::FROM_GUESS)),
-                _ => {}
-            }
-            update.exec(tx).await?;
+            let update = record::Entity::update_many().col_expr(record::Column::SubjectUri, Expr::value(to.clone()));
+            update.filter(these()).exec(tx).await?;
             for did in people {
                 self.ledger.find_answer_again(from.clone(), did.clone());
                 self.ledger.find_answer_again(to.clone(), did);
@@ -333,6 +326,6 @@ fn read(row: record::Model) -> Option<(record::Model, SourceType, Box<EventDraft
     }
 }
 
-pub(super) fn is_of_network(uri: &str) -> bool {
+fn is_of_network(uri: &str) -> bool {
     uri.starts_with("at://")
 }

@@ -58,6 +58,14 @@ impl Ledger {
         })
     }
 
+    /// Looks at further records.
+    pub(super) async fn look_up(&mut self, tx: &impl ConnectionTrait, uris: &[String]) -> Result<()> {
+        let held = find_held(tx, uris.iter().map(String::as_str)).await?;
+        self.present.extend(held.keys().cloned());
+        self.held.extend(held);
+        Ok(())
+    }
+
     /// Reads whole rows, for [`current`](Self::current).
     pub(super) async fn fetch(&mut self, tx: &impl ConnectionTrait, uris: Vec<String>) -> Result<()> {
         if uris.is_empty() {
@@ -86,6 +94,16 @@ impl Ledger {
     /// Whether a record is held that was not deleted.
     pub(super) fn lives(&self, uri: &str) -> bool {
         self.held.get(uri).is_some_and(|held| held.deleted_at.is_none())
+    }
+
+    /// The revision of a record that is held and was not deleted.
+    pub(super) fn living_rev(&self, uri: &str) -> Option<&str> {
+        self.held.get(uri).filter(|held| held.deleted_at.is_none()).map(|held| held.rev.as_str())
+    }
+
+    /// The event that a record answers, as far as that is held.
+    pub(super) fn answered(&self, uri: &str) -> Option<&str> {
+        self.held.get(uri)?.subject_uri.as_deref()
     }
 
     /// Takes a change that is news.

@@ -186,6 +186,7 @@ impl Work {
         identity::note(tx, &new, now).await?;
         standings.extend(new.into_iter().map(|did| (did, Standing::default())));
         let mut ledger = Ledger::load(tx, uris.into_iter(), now).await?;
+        claims::find_unnamed(tx, &batch.messages, &mut ledger).await?;
         let items = Items::load(tx, batch.tenant, &claims, &mut ledger).await?;
         Ok(Self {
             tenant: batch.tenant,
@@ -262,10 +263,15 @@ impl Work {
             };
         }
         let is_new = !self.ledger.lives(&change.uri);
+        let is_answer = change.collection == bluesky::RSVP;
+        let answered = self.ledger.answered(&change.uri).filter(|_| is_answer).map(str::to_owned);
         self.ledger.take(change);
+        if let Some(event) = answered.filter(|event| subject_of(change) != Some(event)) {
+            self.retire_unnamed(change, &event);
+        }
         match refusal {
-            // It was parked when it came for the first time.
-            Some(_) if novelty == Novelty::Echo => Effect::Unchanged,
+            // What it says is known; and what cannot be read was parked when it came for the first time.
+            _ if novelty == Novelty::Echo => Effect::Unchanged,
             Some(refusal) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
             None => Effect::Applied { is_new },
         }

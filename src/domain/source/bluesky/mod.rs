@@ -7,10 +7,13 @@ mod event;
 mod link;
 mod place;
 mod rsvp;
+mod told;
 
 use serde_json::Value;
 
-use super::{Draft, Kind, RSVP_BYTES, Reading, Refusal, lenient::Reader};
+pub use self::told::PAGE;
+pub(super) use self::told::merge;
+use super::{Draft, Kind, RSVP_BYTES, Reading, Refusal, lenient::Reader, only_answer};
 
 /// Collection of events.
 pub const EVENT: &str = "community.lexicon.calendar.event";
@@ -25,6 +28,11 @@ pub fn collection(kind: Kind) -> &'static str {
         Kind::Event => EVENT,
         Kind::Rsvp => RSVP,
     }
+}
+
+/// Key of what is kept of a person's answer while nobody has told that of its record: there is one for each event.
+pub fn unnamed_answer(event: &str) -> String {
+    format!("integration-{}", only_answer(event))
 }
 
 /// Reads a record's JSON text.
