@@ -3,6 +3,7 @@
 
 mod files;
 mod kubernetes;
+mod paths;
 mod watching;
 
 use gateway::{
