@@ -8,6 +8,10 @@ mod watching;
 
 use gateway::{
     config::{self, Config},
+    infra::{
+        atproto::oauth::{Client, ClientSettings, Keyset},
+        seal::{Seal, SealSettings},
+    },
     roles::Role,
 };
 use serde_json::Value;
@@ -46,16 +50,32 @@ fn interpolations(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The text with a word for each interpolation, or nothing for one that may be empty.
-fn interpolated(text: &str) -> String {
+/// The text with a word for each interpolation, or nothing for one that may be empty. Of what is given, that.
+fn interpolated(text: &str, given: &[(&str, String)]) -> String {
     let mut parts = text.split("${");
     let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (inner, rest) = part.split_once('}').unwrap();
-        result += if inner.ends_with(":-") { "" } else { "secret" };
+        let name = inner.split(':').next().unwrap();
+        let word = if inner.ends_with(":-") { "" } else { "secret" };
+        result += given.iter().find(|(known, _)| *known == name).map_or(word, |(_, value)| value);
         result += rest;
     }
     result
+}
+
+/// What a process that is configured so is to the servers of people who sign in. It has to be able to keep what they give.
+fn signs_in(config: &Config) -> Client {
+    assert!(config.database.file().is_none(), "beside a file a key would be made");
+    let seal = Seal::new(SealSettings { keys: config.secrets.keys.clone(), file: None }).unwrap();
+    seal.close("a session", b"tokens").unwrap();
+    let settings = ClientSettings {
+        public_url: config.http.public_url.clone(),
+        keys: config.oauth.keys.clone(),
+        name: config.oauth.client_name.clone(),
+        scope: "atproto".to_owned(),
+    };
+    Client::new(&settings).unwrap()
 }
 
 #[test]
@@ -65,7 +85,15 @@ fn compose_runs_every_role_with_settings_that_it_knows() {
         let service = &compose["services"][role.as_str()];
         assert_eq!(list(&service["command"]), ["serve", "--roles", role.as_str()]);
         let variables = service["environment"].as_object().unwrap();
-        let config = configured(variables.iter().map(|(name, value)| (name.clone(), interpolated(text(value)))));
+        let set = |given: &[(&str, String)]| {
+            configured(variables.iter().map(|(name, value)| (name.clone(), interpolated(text(value), given))))
+        };
+        let mut given = vec![("SECRETS_KEYS", Seal::generate().unwrap())];
+        let config = set(&given);
+        assert!(!signs_in(&config).is_confidential(), "only on this machine");
+        given.push(("PUBLIC_URL", "https://gateway.example.org".to_owned()));
+        given.push(("OAUTH_KEYS", Keyset::generate().unwrap().to_string()));
+        assert!(signs_in(&set(&given)).is_confidential());
         assert!(config.database.url.starts_with("postgres://gateway:secret@postgres:"), "{}", config.database.url);
         assert!(config.kv.url.is_some() && config.queue.url.is_some(), "{config:?}");
         assert!(!config.database.migrate, "that is the affair of the service migrate");
@@ -106,16 +134,16 @@ fn compose_keeps_to_itself() {
 }
 
 #[test]
-fn compose_has_no_password_of_its_own() {
+fn compose_has_no_secret_of_its_own() {
     let example = read("deploy/.env.example");
     let asked = interpolations(&read(COMPOSE));
-    assert!(!asked.is_empty());
-    for (name, rest) in asked.iter().filter(|(name, _)| name.contains("PASSWORD")) {
-        assert!(rest.starts_with(":?"), "{name} may be missing: {rest}");
-        assert!(
-            example.lines().any(|line| line == format!("{name}=")),
-            "{name} is not in .env.example, or has a value"
-        );
+    assert!(asked.iter().any(|(name, _)| name == "SECRETS_KEYS"));
+    for (name, rest) in &asked {
+        let is_needed = name.contains("PASSWORD") || name == "SECRETS_KEYS";
+        assert!(rest.starts_with(if is_needed { ":?" } else { ":-" }), "{name}: {rest}");
+        let line = if is_needed { format!("{name}=") } else { format!("# {name}=") };
+        let fits = |known: &str| if is_needed { known == line } else { known.starts_with(&line) };
+        assert!(example.lines().any(fits), "{name} is not in .env.example, or has a value");
     }
     let ignored = read(".gitignore");
     assert!(ignored.lines().any(|line| line == ".env"), "a file of passwords could be committed");

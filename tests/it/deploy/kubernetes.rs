@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use gateway::roles::Role;
+use gateway::{
+    infra::{atproto::oauth::Keyset, seal::Seal},
+    roles::Role,
+};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     autoscaling::v2::HorizontalPodAutoscaler,
@@ -16,6 +19,7 @@ use serde_json::Value;
 use super::{
     configured,
     files::{documents, list, name_of, read, text, under},
+    signs_in,
 };
 
 const BASE: &str = "deploy/kubernetes/base";
@@ -196,13 +200,35 @@ fn every_role_runs_hardened_and_is_stopped_gently() {
     assert_eq!(roles, Role::ALL.map(|role| role.as_str().to_owned()).into());
 }
 
+/// The variables of the secret that the manual makes.
+fn secrets() -> BTreeSet<String> {
+    let manual = read("deploy/README.md");
+    let (_, command) = manual.split_once("create secret generic gateway-secrets").expect("the manual makes the secret");
+    let parts = command.split("```").next().unwrap().split("--from-").skip(1);
+    parts
+        .map(|part| {
+            let assigned = part.strip_prefix("literal=").or_else(|| part.strip_prefix("file=")).unwrap();
+            assigned.split('=').next().unwrap().to_owned()
+        })
+        .collect()
+}
+
+/// A value as it might be.
+fn secret(name: &str) -> String {
+    match name {
+        "DATABASE_URL" => "postgres://user:secret@host/database".to_owned(),
+        "REDIS_URL" => "redis://host".to_owned(),
+        "AMQP_URL" => "amqp://host/%2f".to_owned(),
+        "GATEWAY_SECRETS__KEYS" => Seal::generate().unwrap(),
+        // Of a file, with its last line break.
+        "GATEWAY_OAUTH__KEYS" => format!("{}\n", Keyset::generate().unwrap()),
+        other => panic!("nobody knows {other}"),
+    }
+}
+
 /// The variables that a process of the example gets.
 fn settings() -> Vec<(String, String)> {
-    let mut settings = vec![
-        ("DATABASE_URL".to_owned(), "postgres://user:secret@host/database".to_owned()),
-        ("REDIS_URL".to_owned(), "redis://host".to_owned()),
-        ("AMQP_URL".to_owned(), "amqp://host/%2f".to_owned()),
-    ];
+    let mut settings: Vec<_> = secrets().into_iter().map(|name| (name.clone(), secret(&name))).collect();
     for folder in [BASE, EXAMPLE] {
         let generator = &kustomization(folder)["configMapGenerator"][0];
         assert_eq!(generator["name"], "gateway-settings");
@@ -219,8 +245,9 @@ fn settings() -> Vec<(String, String)> {
 fn settings_and_secrets_are_found() {
     let objects = base();
     let manual = read("deploy/README.md");
-    for name in ["DATABASE_URL", "REDIS_URL", "AMQP_URL"] {
-        assert!(manual.contains(&format!("--from-literal={name}=")), "deploy/README.md does not make {name}");
+    let listed = read(&format!("{BASE}/kustomization.yaml"));
+    for name in secrets() {
+        assert!(listed.contains(&name), "the base does not say that it expects {name}");
     }
     for deployment in of_kind(&objects, "Deployment") {
         let pod = &deployment["spec"]["template"]["spec"];
@@ -238,6 +265,10 @@ fn settings_and_secrets_are_found() {
     assert!(!objects.iter().any(|object| object["kind"] == "Secret"));
     let config = configured(settings());
     assert!(!config.database.migrate, "the init container does it");
+    assert!(config.kv.url.is_some() && config.queue.url.is_some(), "{config:?}");
+    assert!(signs_in(&config).is_confidential());
+    let host = documents(&format!("{EXAMPLE}/ingress.yaml"))[0]["spec"]["rules"][0]["host"].clone();
+    assert_eq!(config.http.public_url.unwrap().host_str(), host.as_str());
 }
 
 /// Whether a selector chooses pods with these labels.
