@@ -105,6 +105,19 @@ fn compose_runs_every_role_with_settings_that_it_knows() {
 }
 
 #[test]
+fn compose_keeps_what_redis_holds() {
+    let compose = compose();
+    let redis = &compose["services"]["redis"];
+    let command = list(&redis["command"]);
+    let set = |name: &str| command.iter().position(|word| word == name).map(|at| command[at + 1].as_str());
+    assert_eq!(set("--appendonly"), Some("yes"), "sessions would end with a restart");
+    assert_eq!(set("--maxmemory-policy"), Some("noeviction"), "sessions would make room for profiles");
+    assert!(list(&redis["volumes"]).iter().any(|volume| volume == "redis:/data") && redis["tmpfs"].is_null());
+    let manual = read("deploy/README.md");
+    assert!(["`appendonly yes`", "`maxmemory-policy noeviction`"].iter().all(|setting| manual.contains(setting)));
+}
+
+#[test]
 fn compose_keeps_to_itself() {
     let compose = compose();
     for (name, service) in compose["services"].as_object().unwrap() {
