@@ -16,7 +16,7 @@ use super::{
     context::RequestLoaders,
     guard::{Code, Refusal},
     tenant,
-    transport::{Attach, Audience, Origins, RequestInfo, Transport},
+    transport::{Attach, Audience, Origins, RequestInfo, Sender, Transport},
 };
 use crate::{
     api::http::cookie,
@@ -87,6 +87,8 @@ impl Attach for Callers {
                 Actor::Person(person) => Some(person.tenant),
                 Actor::Anonymous | Actor::Operator => meant(info),
             };
+            let name = (actor != Actor::Anonymous).then(|| actor.name().to_owned());
+            data.insert(Sender { tenant: tenant.unwrap_or(self.app.tenant).id(), name });
             match tenant {
                 // In the place of the schema's own.
                 Some(tenant) => {

@@ -26,10 +26,12 @@ mod s6_route;
 mod s7_validate;
 mod s8_persist;
 mod s9_notify;
+mod told;
 
 pub use self::{
     parked::{Parked, Stage},
     pipeline::{Outcome, submit},
     s3_attribute::accepts,
     s8_persist::{LOCK, hold_account},
+    told::handed_on,
 };

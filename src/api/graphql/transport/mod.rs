@@ -18,6 +18,7 @@ mod reply;
 mod run;
 mod share;
 mod socket;
+mod span;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -43,6 +44,7 @@ pub(crate) use self::{
     course::Course,
     origin::Origins,
     share::{Audience, Resumable},
+    span::Sender,
     turn::Turn,
 };
 use self::{lanes::Lanes, names::Names, share::Runs};
@@ -62,6 +64,16 @@ pub(crate) enum Transport {
     Socket,
 }
 
+impl Transport {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Events => "events",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// What is known of the sender of an operation.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestInfo {
@@ -78,8 +90,8 @@ pub(crate) struct RequestInfo {
 /// Knows senders, and gives operations what their resolvers need. A closure that returns the data of an operation is one
 /// that knows nobody.
 pub(crate) trait Attach: Send + Sync + 'static {
-    /// Data of one operation: its loaders, its actor; or why this sender may not ask. Called once for each operation, not
-    /// for each event.
+    /// Data of one operation: its loaders, its actor, its [`Sender`]; or why this sender may not ask. Called once for each
+    /// operation, not for each event.
     fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Data, Refusal>>;
 
     /// Whether a socket may be used, asked once at `connection_init`; what is found out about it may be left in its

@@ -10,7 +10,7 @@ const ROOM: usize = 50;
 /// Longest name that is learned.
 const LONGEST: usize = 100;
 
-const ANONYMOUS: &str = "anonymous";
+pub(super) const ANONYMOUS: &str = "anonymous";
 const OTHER: &str = "other";
 /// What did not pass the guard has no name that anybody vouches for.
 pub(super) const REFUSED: &str = "refused";
