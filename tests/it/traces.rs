@@ -284,6 +284,8 @@ async fn an_operation_says_whose_it_is_and_a_subscription_how_long_it_lasts() {
         let request = shown.into_iter().fold(request, |request, key| request.bearer_auth(key));
         assert!(request.body(body).send().await.unwrap().status().is_success());
     }
+    let figures = client().get(format!("http://{address}/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(figures.contains(r#"operation="other""#) && !figures.contains("Stranger"), "{figures}");
     stop(child).await;
     let executed = collector.named("graphql.execute").await;
     assert!(executed.iter().all(|told| told.field("operation") == "Stranger" && told.field("tenant") == "1"));

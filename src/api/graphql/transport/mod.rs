@@ -150,7 +150,7 @@ pub(crate) struct Settings {
     pub(crate) keepalive: Duration,
     /// Subscriptions that run once for all who mean the same.
     pub(crate) shared: &'static [Resumable],
-    /// Operations that are counted by their name; none: the first that come.
+    /// Operations that are counted by their name; all others together.
     pub(crate) named_operations: Vec<String>,
     /// Answer as the newest draft of GraphQL over HTTP wants: 422 for documents that don't fit, 294 for partial success.
     pub(crate) draft_statuses: bool,
@@ -274,7 +274,7 @@ pub(crate) fn describe_metrics() {
     describe_counter!(REQUESTS, "GraphQL operations by operation_type and by the code of their first error");
     describe_counter!(
         OPERATIONS,
-        "GraphQL operations by name, as far as it is known, and by the code of their first error"
+        "GraphQL operations by name, where it is one of graphql.named_operations, and by the code of their first error"
     );
     for code in Code::ALL.iter().map(|code| code.as_str()).chain(["OK", "OTHER"]) {
         for operation_type in ["query", "mutation", "subscription", "unknown"] {
