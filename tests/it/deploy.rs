@@ -6,6 +6,8 @@ mod kubernetes;
 mod paths;
 mod watching;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use gateway::{
     config::{self, Config},
     infra::{
@@ -102,6 +104,37 @@ fn compose_runs_every_role_with_settings_that_it_knows() {
         assert!(grace >= config.http.shutdown_grace().as_secs() + 5, "{grace}");
     }
     assert_eq!(list(&compose["services"]["migrate"]["command"]), ["migrate"]);
+}
+
+#[test]
+fn the_manual_starts_every_role_from_nothing() {
+    let manual = read("README.md");
+    let (_, section) = manual.split_once("## As several processes").unwrap();
+    let lines: Vec<_> = section.split("```").nth(1).unwrap().lines().collect();
+    let mut variables = BTreeMap::new();
+    for word in lines.iter().filter_map(|line| line.strip_prefix("export ")).flat_map(str::split_whitespace) {
+        if let Some((name, value)) = word.split_once('=') {
+            variables.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    assert_eq!(variables["GATEWAY_SECRETS__KEYS"], "$(openmeet-gateway", "a command prints it");
+    variables.insert("GATEWAY_SECRETS__KEYS".to_owned(), Seal::generate().unwrap());
+    let config = configured(variables);
+    assert!(!signs_in(&config).is_confidential());
+    assert!(config.kv.url.is_some() && config.queue.url.is_some(), "{config:?}");
+
+    let at = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap();
+    let made = lines[at("createdb")].rsplit(' ').next().unwrap();
+    assert!(config.database.url.ends_with(&format!("/{made}")), "{made} is another database");
+    let run: BTreeSet<_> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("openmeet-gateway --roles ")?.split_whitespace().next())
+        .collect();
+    assert_eq!(run, Role::ALL.map(Role::as_str).into());
+    assert!(
+        at("createdb") < at("openmeet-gateway migrate")
+            && at("openmeet-gateway migrate") < at("openmeet-gateway --roles")
+    );
 }
 
 #[test]
