@@ -281,9 +281,11 @@ async fn an_operation_says_whose_it_is_and_a_subscription_how_long_it_lasts() {
     for shown in [None, Some(&key)] {
         let body = json!({ "query": "query Stranger { serviceInfo { version } }" }).to_string();
         let request = client().post(format!("http://{address}/graphql")).header("content-type", "application/json");
-        let request = shown.into_iter().fold(request, |request, key| request.bearer_auth(key));
+        let request = shown.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         assert!(request.body(body).send().await.unwrap().status().is_success());
     }
+    let request = client().post(format!("http://{address}/api/integration/events")).bearer_auth(&key);
+    assert!(request.body("{}").send().await.unwrap().status().is_client_error());
     let figures = client().get(format!("http://{address}/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(figures.contains(r#"operation="other""#) && !figures.contains("Stranger"), "{figures}");
     stop(child).await;
@@ -291,6 +293,8 @@ async fn an_operation_says_whose_it_is_and_a_subscription_how_long_it_lasts() {
     assert!(executed.iter().all(|told| told.field("operation") == "Stranger" && told.field("tenant") == "1"));
     let callers: Vec<_> = executed.iter().map(|told| told.field("caller")).collect();
     assert_eq!(callers[0], "None", "nobody in particular");
+    let served = collector.named("request.serve").await;
+    assert_eq!((served[0].field("tenant"), served[0].field("caller")), ("1".to_owned(), callers[1].clone()));
     assert!(key.contains(&callers[1]) && key != callers[1], "the public part of {key}, and not {callers:?}");
     test.discard().await;
 }
