@@ -21,7 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 pub use self::{
     descriptions::describe,
     outage::Outage,
-    traces::{Traces, caused, traceparent},
+    traces::{Facts, Traces, caused, is_collected, tell, traceparent},
 };
 use crate::{
     config::{Log, LogFormat, Telemetry},

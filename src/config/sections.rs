@@ -100,7 +100,7 @@ pub struct Graphql {
     pub max_operations: usize,
     /// See [`Graphql::operation_timeout`].
     pub operation_timeout_seconds: u64,
-    /// Operations that are counted by their name; none: the first that come.
+    /// Operations that are counted by their name.
     pub named_operations: Vec<String>,
 }
 

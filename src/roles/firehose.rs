@@ -18,7 +18,7 @@ use crate::{
     config::Start as First,
     domain::{
         account::identity,
-        ingest::{accepts, cursor, line, resync},
+        ingest::{accepts, cursor, handed_on, line, resync},
         source::{COLLECTIONS, WATCHED},
     },
     error::Result,
@@ -153,6 +153,7 @@ impl Publisher {
             }
             let (topic, count) = (queue.topic().as_str(), messages.len());
             let span = caused(info_span!("stream.publish", trace_id = Empty, topic, messages = count), None);
+            span.in_scope(|| handed_on(messages.iter().map(|message| message.body.as_str())));
             queue.publish(messages).instrument(span).await?;
             counter!("gateway_queue_published_total", "topic" => topic).increment(count as u64);
         }

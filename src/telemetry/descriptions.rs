@@ -1,12 +1,16 @@
 //! What each metric means: the HELP lines of `/metrics`.
 
+#[cfg(test)]
+mod tests;
+
 use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
 /// Labels with all the values that each may have.
 type Labels = &'static [(&'static str, &'static [&'static str])];
 
 /// What is away, or fails: our own servers, then kinds of hosts of the network.
-const DEPENDENCIES: &[&str] = &["database", "broker", "redis", "pds", "plc", "did_web", "handle", "relay", "oauth"];
+const DEPENDENCIES: &[&str] =
+    &["database", "broker", "redis", "appview", "pds", "plc", "plc_mirror", "did_web", "handle", "relay", "oauth"];
 /// Kinds of hosts of the network.
 const SERVICES: &[&str] = &["appview", "pds", "plc", "plc_mirror", "did_web", "handle", "relay", "oauth"];
 const TOPICS: &[&str] = &["records", "resyncs"];
@@ -30,7 +34,10 @@ const COUNTERS: &[(&str, &str, Labels)] = &[
         "gateway_ingest_messages_total",
         "Messages that went through the pipeline, by what they asked for and what became of them",
         &[
-            ("operation", &["create", "update", "delete", "claim", "identity", "account", "other", "unknown"]),
+            (
+                "operation",
+                &["create", "update", "delete", "claim", "identity", "profile", "account", "other", "unknown"],
+            ),
             ("outcome", &["applied", "unchanged", "parked"]),
         ],
     ),
@@ -81,7 +88,10 @@ const COUNTERS: &[(&str, &str, Labels)] = &[
     (
         "gateway_stream_frames_total",
         "Messages received from streams, by kind",
-        &[("kind", &["commit", "identity", "account", "sync", "stale", "info", "error", "other", "undecodable"])],
+        &[(
+            "kind",
+            &["commit", "unwanted", "identity", "account", "sync", "stale", "info", "error", "other", "undecodable"],
+        )],
     ),
     ("gateway_stream_gaps_total", "Times that a stream may have left something out", &[]),
     ("gateway_stream_reconnects_total", "Connections to streams that were lost or could not be made", &[]),
@@ -158,94 +168,4 @@ fn combinations(labels: Labels) -> Vec<Vec<Label>> {
         };
         begun.iter().flat_map(extended).collect()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
-
-    use super::*;
-
-    fn sources(folder: &Path, texts: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                sources(&path, texts);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("telemetry.rs") {
-                texts.push(fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-
-    /// Names that such a call holds as text; those of GraphQL are constants with descriptions beside them.
-    fn named_in(call: &str) -> BTreeSet<String> {
-        let mut texts = Vec::new();
-        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
-        let mut names = BTreeSet::new();
-        for text in texts {
-            for (at, _) in text.match_indices(call).filter(|(at, _)| !text[..*at].ends_with('_')) {
-                let rest = text[at + call.len()..].trim_start();
-                names.extend(rest.strip_prefix('"').and_then(|rest| rest.split('"').next()).map(str::to_owned));
-            }
-        }
-        names
-    }
-
-    fn names<'a>(described: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
-        described.into_iter().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn every_metric_is_described_and_every_description_is_of_one() {
-        let counters = COUNTERS.iter().chain(OPEN_COUNTERS).map(|(name, ..)| *name);
-        let gauges = GAUGES.iter().map(|(name, _)| *name);
-        let histograms = HISTOGRAMS.iter().map(|(name, _)| *name);
-        for (macro_name, described) in
-            [("counter", names(counters)), ("gauge", names(gauges)), ("histogram", names(histograms))]
-        {
-            let elsewhere = named_in(&format!("describe_{macro_name}!("));
-            let counted = named_in(&format!("{macro_name}!("));
-            assert!(!counted.is_empty(), "no {macro_name} at all");
-            let bare: Vec<_> = counted.difference(&described).filter(|name| !elsewhere.contains(*name)).collect();
-            assert!(bare.is_empty(), "a {macro_name} without a description: {bare:?}");
-            let idle: Vec<_> = described.difference(&counted).collect();
-            assert!(idle.is_empty(), "the description of no {macro_name}: {idle:?}");
-        }
-    }
-
-    /// Labels of a call, which ends with its parenthesis.
-    fn labels_of(call: &str) -> BTreeSet<String> {
-        let mut depth = 0_usize;
-        let end = call.find(|c| {
-            depth += usize::from(c == '(');
-            let is_end = c == ')' && depth == 0;
-            depth -= usize::from(c == ')' && depth > 0);
-            is_end
-        });
-        let parts: Vec<_> = call[..end.unwrap_or(0)].split(" =>").collect();
-        let ahead = parts.iter().take(parts.len() - 1);
-        ahead.filter_map(|part| part.trim_end().strip_suffix('"')?.rsplit('"').next()).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn counters_are_counted_with_the_labels_that_they_begin_with() {
-        let mut texts = Vec::new();
-        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
-        for (name, _, labels) in COUNTERS {
-            let expected = names(labels.iter().map(|(label, _)| *label));
-            for text in &texts {
-                for (at, found) in text.match_indices(&format!("counter!(\"{name}\"")) {
-                    assert_eq!(labels_of(&text[at + found.len()..]), expected, "{name}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_combination_is_made() {
-        assert_eq!(combinations(&[]).len(), 1);
-        let made = combinations(&[("a", &["1", "2"]), ("b", &["3", "4", "5"])]);
-        assert_eq!(made.len(), 6);
-        assert!(made.iter().all(|labels| labels[0].key() == "a" && labels[1].key() == "b"));
-    }
 }

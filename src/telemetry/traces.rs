@@ -8,7 +8,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,7 @@ use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
-    trace::{BatchSpanProcessor, Sampler, SdkTracerProvider},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider},
 };
 use tokio::runtime::Handle;
 use tracing::{Span, Subscriber, level_filters::LevelFilter, warn};
@@ -42,10 +45,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Causes that one span is linked with; those of a batch that has more are left out.
 const LINKS: usize = 32;
+/// Events that one span keeps: a few batches of messages. What is more is lost.
+const EVENTS: u32 = 2_000;
+/// Spans that wait for the collector, and that are sent at once. Some hold an event for each message of a batch, a hundred
+/// kilobytes and more, and collectors take 20 MB in one piece.
+const WAITING: usize = 512;
+const AT_ONCE: usize = 64;
 /// Longest `traceparent` that is looked at; later versions may be longer than the 55 bytes of the present one.
 const LONGEST: usize = 256;
 /// Where a collector takes spans, behind its address.
 const PATH: &str = "/v1/traces";
+
+/// Whether this process sends traces.
+static COLLECTED: AtomicBool = AtomicBool::new(false);
+
+/// What is known of something, by name.
+pub type Facts = Vec<(&'static str, String)>;
 
 /// The traces of this process. To be [ended](Self::end), or the last spans are lost.
 #[derive(Debug, Default)]
@@ -69,8 +84,11 @@ impl Traces {
             .map_err(Error::bug)?;
         #[expect(clippy::cast_precision_loss, reason = "a share of some billions is none")]
         let share = 1.0 / settings.sample_one_in as f64;
+        let batches = BatchConfigBuilder::default().with_max_queue_size(WAITING).with_max_export_batch_size(AT_ONCE);
+        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches.build()).build();
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(BatchSpanProcessor::builder(exporter).build())
+            .with_span_processor(processor)
+            .with_max_events_per_span(EVENTS)
             // Whoever began a trace has decided whether it is kept.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share))))
             .with_resource(
@@ -81,6 +99,7 @@ impl Traces {
                     .build(),
             )
             .build();
+        COLLECTED.store(true, Ordering::Relaxed);
         Ok(Self { provider: Some(provider) })
     }
 
@@ -104,6 +123,23 @@ impl Traces {
         if !matches!(ended, Ok(Ok(()))) {
             warn!("the last spans were not delivered");
         }
+    }
+}
+
+/// Whether spans go anywhere from here: for those that would cost something as long as they are open.
+pub fn is_collected() -> bool {
+    COLLECTED.load(Ordering::Relaxed)
+}
+
+/// Tells the current span of things that happened in it. They are looked at only where it is recorded.
+pub fn tell(event: &'static str, things: impl FnOnce() -> Vec<Facts>) {
+    let context = Span::current().context();
+    let span = context.span();
+    if !span.is_recording() {
+        return;
+    }
+    for facts in things() {
+        span.add_event(event, facts.into_iter().map(|(name, fact)| KeyValue::new(name, fact)).collect());
     }
 }
 

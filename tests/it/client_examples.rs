@@ -17,6 +17,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+#[test]
+fn operations_are_counted_by_their_names() {
+    let config = gateway::config::load(None, Vec::new(), toml::Table::new()).unwrap();
+    let files = fs::read_dir(root().join("client-examples/operations")).unwrap();
+    let mut names: BTreeSet<_> =
+        files.map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    // What GraphiQL asks first.
+    names.insert("IntrospectionQuery".to_owned());
+    assert_eq!(config.graphql.named_operations, names.into_iter().collect::<Vec<_>>(), "src/config.default.toml");
+}
+
 #[tokio::test]
 async fn every_operation_answers() {
     let running = Running::start().await;

@@ -3,10 +3,17 @@
 
 mod files;
 mod kubernetes;
+mod paths;
 mod watching;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use gateway::{
     config::{self, Config},
+    infra::{
+        atproto::oauth::{Client, ClientSettings, Keyset},
+        seal::{Seal, SealSettings},
+    },
     roles::Role,
 };
 use serde_json::Value;
@@ -45,16 +52,32 @@ fn interpolations(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The text with a word for each interpolation, or nothing for one that may be empty.
-fn interpolated(text: &str) -> String {
+/// The text with a word for each interpolation, or nothing for one that may be empty. Of what is given, that.
+fn interpolated(text: &str, given: &[(&str, String)]) -> String {
     let mut parts = text.split("${");
     let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (inner, rest) = part.split_once('}').unwrap();
-        result += if inner.ends_with(":-") { "" } else { "secret" };
+        let name = inner.split(':').next().unwrap();
+        let word = if inner.ends_with(":-") { "" } else { "secret" };
+        result += given.iter().find(|(known, _)| *known == name).map_or(word, |(_, value)| value);
         result += rest;
     }
     result
+}
+
+/// What a process that is configured so is to the servers of people who sign in. It has to be able to keep what they give.
+fn signs_in(config: &Config) -> Client {
+    assert!(config.database.file().is_none(), "beside a file a key would be made");
+    let seal = Seal::new(SealSettings { keys: config.secrets.keys.clone(), file: None }).unwrap();
+    seal.close("a session", b"tokens").unwrap();
+    let settings = ClientSettings {
+        public_url: config.http.public_url.clone(),
+        keys: config.oauth.keys.clone(),
+        name: config.oauth.client_name.clone(),
+        scope: "atproto".to_owned(),
+    };
+    Client::new(&settings).unwrap()
 }
 
 #[test]
@@ -64,7 +87,15 @@ fn compose_runs_every_role_with_settings_that_it_knows() {
         let service = &compose["services"][role.as_str()];
         assert_eq!(list(&service["command"]), ["serve", "--roles", role.as_str()]);
         let variables = service["environment"].as_object().unwrap();
-        let config = configured(variables.iter().map(|(name, value)| (name.clone(), interpolated(text(value)))));
+        let set = |given: &[(&str, String)]| {
+            configured(variables.iter().map(|(name, value)| (name.clone(), interpolated(text(value), given))))
+        };
+        let mut given = vec![("SECRETS_KEYS", Seal::generate().unwrap())];
+        let config = set(&given);
+        assert!(!signs_in(&config).is_confidential(), "only on this machine");
+        given.push(("PUBLIC_URL", "https://gateway.example.org".to_owned()));
+        given.push(("OAUTH_KEYS", Keyset::generate().unwrap().to_string()));
+        assert!(signs_in(&set(&given)).is_confidential());
         assert!(config.database.url.starts_with("postgres://gateway:secret@postgres:"), "{}", config.database.url);
         assert!(config.kv.url.is_some() && config.queue.url.is_some(), "{config:?}");
         assert!(!config.database.migrate, "that is the affair of the service migrate");
@@ -73,6 +104,50 @@ fn compose_runs_every_role_with_settings_that_it_knows() {
         assert!(grace >= config.http.shutdown_grace().as_secs() + 5, "{grace}");
     }
     assert_eq!(list(&compose["services"]["migrate"]["command"]), ["migrate"]);
+}
+
+#[test]
+fn the_manual_starts_every_role_from_nothing() {
+    let manual = read("README.md");
+    let (_, section) = manual.split_once("## As several processes").unwrap();
+    let lines: Vec<_> = section.split("```").nth(1).unwrap().lines().collect();
+    let mut variables = BTreeMap::new();
+    for word in lines.iter().filter_map(|line| line.strip_prefix("export ")).flat_map(str::split_whitespace) {
+        if let Some((name, value)) = word.split_once('=') {
+            variables.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    assert_eq!(variables["GATEWAY_SECRETS__KEYS"], "$(openmeet-gateway", "a command prints it");
+    variables.insert("GATEWAY_SECRETS__KEYS".to_owned(), Seal::generate().unwrap());
+    let config = configured(variables);
+    assert!(!signs_in(&config).is_confidential());
+    assert!(config.kv.url.is_some() && config.queue.url.is_some(), "{config:?}");
+
+    let at = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap();
+    let made = lines[at("createdb")].rsplit(' ').next().unwrap();
+    assert!(config.database.url.ends_with(&format!("/{made}")), "{made} is another database");
+    let run: BTreeSet<_> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("openmeet-gateway --roles ")?.split_whitespace().next())
+        .collect();
+    assert_eq!(run, Role::ALL.map(Role::as_str).into());
+    assert!(
+        at("createdb") < at("openmeet-gateway migrate")
+            && at("openmeet-gateway migrate") < at("openmeet-gateway --roles")
+    );
+}
+
+#[test]
+fn compose_keeps_what_redis_holds() {
+    let compose = compose();
+    let redis = &compose["services"]["redis"];
+    let command = list(&redis["command"]);
+    let set = |name: &str| command.iter().position(|word| word == name).map(|at| command[at + 1].as_str());
+    assert_eq!(set("--appendonly"), Some("yes"), "sessions would end with a restart");
+    assert_eq!(set("--maxmemory-policy"), Some("noeviction"), "sessions would make room for profiles");
+    assert!(list(&redis["volumes"]).iter().any(|volume| volume == "redis:/data") && redis["tmpfs"].is_null());
+    let manual = read("deploy/README.md");
+    assert!(["`appendonly yes`", "`maxmemory-policy noeviction`"].iter().all(|setting| manual.contains(setting)));
 }
 
 #[test]
@@ -105,16 +180,16 @@ fn compose_keeps_to_itself() {
 }
 
 #[test]
-fn compose_has_no_password_of_its_own() {
+fn compose_has_no_secret_of_its_own() {
     let example = read("deploy/.env.example");
     let asked = interpolations(&read(COMPOSE));
-    assert!(!asked.is_empty());
-    for (name, rest) in asked.iter().filter(|(name, _)| name.contains("PASSWORD")) {
-        assert!(rest.starts_with(":?"), "{name} may be missing: {rest}");
-        assert!(
-            example.lines().any(|line| line == format!("{name}=")),
-            "{name} is not in .env.example, or has a value"
-        );
+    assert!(asked.iter().any(|(name, _)| name == "SECRETS_KEYS"));
+    for (name, rest) in &asked {
+        let is_needed = name.contains("PASSWORD") || name == "SECRETS_KEYS";
+        assert!(rest.starts_with(if is_needed { ":?" } else { ":-" }), "{name}: {rest}");
+        let line = if is_needed { format!("{name}=") } else { format!("# {name}=") };
+        let fits = |known: &str| if is_needed { known == line } else { known.starts_with(&line) };
+        assert!(example.lines().any(fits), "{name} is not in .env.example, or has a value");
     }
     let ignored = read(".gitignore");
     assert!(ignored.lines().any(|line| line == ".env"), "a file of passwords could be committed");

@@ -51,6 +51,22 @@ fn innermost(ty: &Type) -> &str {
 }
 
 #[test]
+fn the_changelog_names_what_can_be_asked_for() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md");
+    let told = fs::read_to_string(&path).expect("there is a changelog");
+    let told: String = told.split("### Schema").skip(1).collect();
+    let words: BTreeSet<_> = told.split('`').skip(1).step_by(2).collect();
+    let document = schema();
+    let doors = ["Query", "Mutation", "Subscription", "Viewer", "Admin"];
+    let missing: Vec<_> = fields(&document)
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| path.split_once('.').is_some_and(|(ty, field)| doors.contains(&ty) && !words.contains(field)))
+        .collect();
+    assert!(missing.is_empty(), "CHANGELOG.md, \"Schema\", leaves out {missing:?}");
+}
+
+#[test]
 fn schema_graphql_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.graphql");
     let kept = fs::read_to_string(&path).unwrap_or_default();

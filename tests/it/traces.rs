@@ -1,6 +1,7 @@
 //! Traces, as a collector gets them: over OTLP, from processes of their own.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
     process::{Child, Command},
@@ -25,6 +26,7 @@ use crate::{
     queue::broker::{self, TestBroker},
     support::{
         database::{databases, sqlite},
+        feed::Feed,
         jetstream,
         process::Program,
         records::network,
@@ -44,6 +46,12 @@ struct Told {
 impl Told {
     fn field(&self, name: &str) -> String {
         text(&self.span.attributes, name)
+    }
+
+    /// What it says of each message: these fields.
+    fn messages(&self, fields: [&str; 3]) -> Vec<[String; 3]> {
+        let events = self.span.events.iter().filter(|event| event.name == "message");
+        events.map(|event| fields.map(|field| text(&event.attributes, field))).collect()
     }
 }
 
@@ -75,15 +83,20 @@ impl Collector {
 
     /// All of this name, when there is one.
     async fn named(&self, name: &str) -> Vec<Told> {
+        self.until(name, |found| !found.is_empty()).await
+    }
+
+    /// All of this name, when they are enough.
+    async fn until(&self, name: &str, is_enough: impl Fn(&[Told]) -> bool) -> Vec<Told> {
         let begun = Instant::now();
         loop {
             let found: Vec<Told> =
                 self.spans.lock().unwrap().iter().filter(|told| told.span.name == name).cloned().collect();
-            if !found.is_empty() {
+            if is_enough(&found) {
                 return found;
             }
             let names: Vec<String> = self.spans.lock().unwrap().iter().map(|told| told.span.name.clone()).collect();
-            assert!(begun.elapsed() < PATIENCE, "no {name} among {names:?}");
+            assert!(begun.elapsed() < PATIENCE, "no {name}, or too few, among {names:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -128,16 +141,31 @@ async fn stop(mut child: Child) -> Duration {
     begun.elapsed()
 }
 
+/// Repository, address and revision of the record in a line of a stream.
+fn address(line: &str) -> [String; 3] {
+    let line: Value = serde_json::from_str(line).unwrap();
+    let of = |place: &Value, name: &str| place[name].as_str().unwrap().to_owned();
+    let (did, commit) = (of(&line, "did"), &line["commit"]);
+    let uri = format!("at://{did}/{}/{}", of(commit, "collection"), of(commit, "rkey"));
+    [did, uri, of(commit, "rev")]
+}
+
 /// A record's way through two processes.
 async fn way(program: Program) {
     let collector = Collector::start().await;
-    let stream = jetstream::serve(network(3, 4, 3).lines).await;
+    let lines = network(3, 4, 3).lines;
+    let records: BTreeSet<[String; 3]> = lines.iter().map(|line| address(line)).collect();
+    let stream = jetstream::serve(lines).await;
     let program = traced(program, collector.address)
         .with("GATEWAY_STREAMS__ENDPOINTS", &format!("jetstream+ws://{}/subscribe", stream.address))
         .with("GATEWAY_STREAMS__START", "oldest");
     let reader = program.start(&["serve", "--roles", "firehose"]);
     let processor = program.start(&["serve", "--roles", "process"]);
     let persisted = collector.named("batch.persist").await;
+    // Not all need be in the first batch.
+    let told =
+        |told: &[Told], fields| -> Vec<[String; 3]> { told.iter().flat_map(|told| told.messages(fields)).collect() };
+    collector.until("batch.apply", |applied| told(applied, ["did", "uri", "rev"]).len() >= records.len()).await;
     stop(reader).await;
     stop(processor).await;
     let published = collector.named("stream.publish").await;
@@ -151,6 +179,15 @@ async fn way(program: Program) {
         let is_linked = !told.span.links.is_empty()
             && told.span.links.iter().all(|link| published.iter().any(|before| before.span.span_id == link.span_id));
         assert!(is_child || is_linked, "{told:?} is of none of {published:?}");
+    }
+    for spans in [&published, &applied] {
+        let found: BTreeSet<_> = told(spans, ["did", "uri", "rev"]).into_iter().collect();
+        assert_eq!(found, records, "each record can be found");
+    }
+    let outcomes = told(&applied, ["uri", "rev", "outcome"]);
+    for [_, uri, rev] in records {
+        let applied = [uri, rev, "applied".to_owned()];
+        assert!(outcomes.contains(&applied), "{applied:?} is none of {outcomes:?}");
     }
     for told in &persisted {
         assert!(applied.iter().any(|before| before.span.span_id == told.span.parent_span_id), "{told:?}");
@@ -216,6 +253,49 @@ async fn a_callers_trace_goes_on_here() {
     assert_eq!(hex(&served[0].span.parent_span_id), parent);
     assert_eq!(served[0].field("route"), "/api/integration/events");
     assert_eq!(served[0].field("status"), "401");
+    test.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_says_whose_it_is_and_a_subscription_how_long_it_lasts() {
+    let test = sqlite().await;
+    let collector = Collector::start().await;
+    let program = traced(Program::over(&test.url), collector.address);
+    program.replay(&program.file(network(3, 4, 3).lines)).await;
+    let made = program.run(&["keys", "create", "Ada", "--admin"]).await;
+    let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let (child, address) = program.serve_api().await;
+
+    let mut feed = Feed::open(&address, None).await.unwrap();
+    for _ in 0..3 {
+        feed.next().await.unwrap().unwrap();
+    }
+    assert!(collector.spans.lock().unwrap().iter().all(|told| told.span.name != "graphql.subscribe"), "it is open");
+    drop(feed);
+    let subscribed = collector.named("graphql.subscribe").await;
+    assert_eq!(subscribed.len(), 1);
+    let told = ["operation", "transport", "tenant", "code"].map(|field| subscribed[0].field(field));
+    assert_eq!(told, ["anonymous", "events", "1", "OK"]);
+    assert!(subscribed[0].field("results").parse::<u64>().unwrap() >= 3, "{subscribed:?}");
+
+    for shown in [None, Some(&key)] {
+        let body = json!({ "query": "query Stranger { serviceInfo { version } }" }).to_string();
+        let request = client().post(format!("http://{address}/graphql")).header("content-type", "application/json");
+        let request = shown.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
+        assert!(request.body(body).send().await.unwrap().status().is_success());
+    }
+    let request = client().post(format!("http://{address}/api/integration/events")).bearer_auth(&key);
+    assert!(request.body("{}").send().await.unwrap().status().is_client_error());
+    let figures = client().get(format!("http://{address}/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(figures.contains(r#"operation="other""#) && !figures.contains("Stranger"), "{figures}");
+    stop(child).await;
+    let executed = collector.named("graphql.execute").await;
+    assert!(executed.iter().all(|told| told.field("operation") == "Stranger" && told.field("tenant") == "1"));
+    let callers: Vec<_> = executed.iter().map(|told| told.field("caller")).collect();
+    assert_eq!(callers[0], "None", "nobody in particular");
+    let served = collector.named("request.serve").await;
+    assert_eq!((served[0].field("tenant"), served[0].field("caller")), ("1".to_owned(), callers[1].clone()));
+    assert!(key.contains(&callers[1]) && key != callers[1], "the public part of {key}, and not {callers:?}");
     test.discard().await;
 }
 

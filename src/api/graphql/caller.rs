@@ -16,7 +16,7 @@ use super::{
     context::RequestLoaders,
     guard::{Code, Refusal},
     tenant,
-    transport::{Attach, Audience, Origins, RequestInfo, Sender, Transport},
+    transport::{Attach, Audience, Named, Origins, RequestInfo, Sender, Transport},
 };
 use crate::{
     api::http::cookie,
@@ -89,6 +89,8 @@ impl Attach for Callers {
             let app = self.app.of(tenant.unwrap_or(self.app.tenant));
             let mut data = surroundings(&app);
             let is_somebody = actor != Actor::Anonymous;
+            let name = is_somebody.then(|| actor.name().to_owned());
+            data.insert(Named { tenant: app.tenant.id(), name });
             data.insert(actor);
             let audience = Audience::new(app.tenant.id(), move || surroundings(&app));
             Ok(Sender { data, audience: Some(audience), is_somebody })

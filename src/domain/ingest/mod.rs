@@ -26,6 +26,7 @@ mod s6_route;
 mod s7_validate;
 mod s8_persist;
 mod s9_notify;
+mod told;
 
 pub use self::{
     parked::{Parked, Stage},
@@ -33,4 +34,5 @@ pub use self::{
     s3_attribute::accepts,
     s5_dedupe::Foresight,
     s8_persist::{LOCK, hold_account},
+    told::handed_on,
 };

@@ -11,7 +11,7 @@ use super::{
     s2_identify::{self, Identified},
     s3_attribute, s4_map, s5_dedupe, s6_route, s7_validate,
     s8_persist::{self, Effect},
-    s9_notify,
+    s9_notify, told,
 };
 use crate::{
     app::App,
@@ -50,7 +50,9 @@ pub async fn submit(app: &App, messages: &[String]) -> Result<Vec<Outcome>> {
             bytes <= BYTES
         });
         let (batch, later) = rest.split_at(fitting.count().max(1));
-        outcomes.extend(submit_batch(app, batch).await?);
+        let done = submit_batch(app, batch).await?;
+        told::outcomes(batch, &done);
+        outcomes.extend(done);
         rest = later;
     }
     Ok(outcomes)

@@ -7,7 +7,9 @@
 //! Promises, of both stores: a value is gone from its expiry on; [`Kv::take`] gives a value to one taker; a [`Lock`] has one
 //! holder at a time by the store's clock, its fence grows over all holders for ever, and nobody but its holder renews or
 //! releases it; no window of a [`Limit`] ever holds more than the limit. It is no database: a Redis that is restarted
-//! without persistence has forgotten everything but the order of fences, which follow its clock.
+//! without persistence has forgotten everything but the order of fences, which follow its clock. Sessions at PDSes are kept
+//! here for half a year, and for whoever loses one a new sign-in is all that helps: so it should have persistence (an append-only
+//! file), and evict nothing, since everything here expires and would be fair game.
 //!
 //! With Redis an operation answers within a few seconds or fails with `Unavailable`, and while Redis is known to be away it
 //! fails at once; the embedded store waits as long as its database does. Each caller decides what then happens:

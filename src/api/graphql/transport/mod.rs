@@ -18,6 +18,7 @@ mod reply;
 mod run;
 mod share;
 mod socket;
+mod span;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -43,6 +44,7 @@ pub(crate) use self::{
     course::Course,
     origin::Origins,
     share::{Audience, Resumable},
+    span::Named,
     turn::Turn,
 };
 use self::{lanes::Lanes, names::Names, share::Runs};
@@ -62,6 +64,16 @@ pub(crate) enum Transport {
     Socket,
 }
 
+impl Transport {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Events => "events",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// What is known of the sender of an operation.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestInfo {
@@ -77,7 +89,7 @@ pub(crate) struct RequestInfo {
 
 /// Who sends an operation.
 pub(crate) struct Sender {
-    /// What its resolvers need: its loaders, its actor.
+    /// What its resolvers need: its loaders, its actor, and who it is in spans ([`Named`]).
     pub(crate) data: Data,
     /// Whose runs of subscriptions it may share; none for whoever shares none.
     pub(crate) audience: Option<Audience>,
@@ -142,7 +154,7 @@ pub(crate) struct Settings {
     pub(crate) keepalive: Duration,
     /// Subscriptions that run once for all who mean the same.
     pub(crate) shared: &'static [Resumable],
-    /// Operations that are counted by their name; none: the first that come.
+    /// Operations that are counted by their name; all others together.
     pub(crate) named_operations: Vec<String>,
     /// Answer as the newest draft of GraphQL over HTTP wants: 422 for documents that don't fit, 294 for partial success.
     pub(crate) draft_statuses: bool,
@@ -266,7 +278,7 @@ pub(crate) fn describe_metrics() {
     describe_counter!(REQUESTS, "GraphQL operations by operation_type and by the code of their first error");
     describe_counter!(
         OPERATIONS,
-        "GraphQL operations by name, as far as it is known, and by the code of their first error"
+        "GraphQL operations by name, where it is one of graphql.named_operations, and by the code of their first error"
     );
     for code in Code::ALL.iter().map(|code| code.as_str()).chain(["OK", "OTHER"]) {
         for operation_type in ["query", "mutation", "subscription", "unknown"] {

@@ -1,7 +1,7 @@
 //! From parameters to answers: guard, data, execution, codes, figures. The same for all transports.
 
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -15,23 +15,21 @@ use axum::http::header;
 use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::{counter, gauge, histogram};
 use tokio::time::timeout;
-use tracing::{Instrument as _, field::Empty, info_span};
+use tracing::{Instrument as _, Span};
 
 use super::{
-    DURATION, Endpoint, OPERATIONS, REQUESTS, RequestInfo, SUBSCRIPTIONS, Sender,
+    DURATION, Endpoint, Named, OPERATIONS, REQUESTS, RequestInfo, SUBSCRIPTIONS, Sender, Transport,
     course::Course,
     names::REFUSED,
     parameters::Parameters,
     reply,
     share::{Alone, Asked, Wish},
+    span,
     turn::{Events, Turn},
 };
-use crate::{
-    api::{
-        graphql::guard::{Checked, Code, Refusal},
-        http::trace::cause,
-    },
-    telemetry::caused,
+use crate::api::{
+    graphql::guard::{Checked, Code, Refusal},
+    http::trace::cause,
 };
 
 /// Why an operation does not run.
@@ -56,14 +54,22 @@ impl From<Box<dyn Any + Send>> for Why {
 pub(super) struct Prepared {
     pub(super) recipe: Recipe,
     pub(super) data: Data,
-    cost: u64,
+    pub(super) cost: u64,
     pub(super) operation: OperationType,
+    pub(super) transport: Transport,
     /// For a subscription that may be shared.
     pub(super) wish: Option<Wish>,
-    /// For figures and spans.
+    /// For figures.
     pub(super) name: Arc<str>,
     /// What the caller was doing.
-    cause: Option<String>,
+    pub(super) cause: Option<String>,
+}
+
+impl Prepared {
+    /// Who sent it, where that is known.
+    pub(super) fn named(&self) -> Option<&Named> {
+        self.data.get(&TypeId::of::<Named>())?.downcast_ref()
+    }
 }
 
 /// What to execute, as often as is needed.
@@ -77,6 +83,11 @@ pub(super) struct Recipe {
 }
 
 impl Recipe {
+    /// The name of the operation, where it has one.
+    pub(super) fn operation(&self) -> Option<&str> {
+        self.operation_name.as_deref()
+    }
+
     /// One execution of it, with its own data.
     pub(super) fn request(&self, data: Data) -> Request {
         self.clone().into_request(data)
@@ -114,7 +125,8 @@ impl<E: Executor> Endpoint<E> {
             let Checked { document, cost, operation_type, operation_name: selected, .. } = checked;
             let recipe = Recipe { query, operation_name, variables, extensions, document };
             let operation = operation_type;
-            let prepared = Prepared { recipe, data: Data::default(), cost, operation, wish: None, name, cause };
+            let (data, transport) = (Data::default(), info.transport);
+            let prepared = Prepared { recipe, data, cost, operation, transport, wish: None, name, cause };
             Ok((prepared, selected))
         }));
         let attached = async {
@@ -153,15 +165,7 @@ impl<E: Executor> Endpoint<E> {
     /// that the place has to be held as long.
     pub(super) async fn execute(&self, prepared: Prepared) -> Response {
         let (kind, name) = (label(prepared.operation), Arc::clone(&prepared.name));
-        let span = info_span!(
-            "graphql.execute",
-            trace_id = Empty,
-            operation = &*name,
-            operation_type = kind,
-            cost = prepared.cost,
-            code = Empty,
-        );
-        let span = caused(span, prepared.cause.as_deref());
+        let span = span::of_execution(&prepared, kind);
         let response = self.execute_in_turn(prepared, kind).instrument(span.clone()).await;
         span.record("code", reply::label(&response));
         count(kind, &name, reply::label(&response));
@@ -237,31 +241,46 @@ fn count(operation_type: &'static str, name: &str, code: &'static str) {
     counter!(OPERATIONS, "operation" => name.to_owned(), "code" => code).increment(1);
 }
 
-/// Counts a subscription by its first result, or as fine when it ends without one, and as running until it is dropped.
+/// Counts a subscription by its first result, or as fine when it ends without one, and as running until it is dropped. Its
+/// span goes with it.
 pub(super) struct Tally {
     name: Arc<str>,
-    counted: bool,
+    span: Span,
+    results: u64,
 }
 
 impl Tally {
-    pub(super) fn start(name: Arc<str>) -> Self {
+    pub(super) fn start(name: Arc<str>, span: Span) -> Self {
         gauge!(SUBSCRIPTIONS).increment(1);
-        Self { name, counted: false }
+        Self { name, span, results: 0 }
+    }
+
+    pub(super) const fn span(&self) -> &Span {
+        &self.span
     }
 
     /// A result with this label; true for the first.
     pub(super) fn saw(&mut self, code: &'static str) -> bool {
-        let is_first = !std::mem::replace(&mut self.counted, true);
+        self.results += 1;
+        let is_first = self.results == 1;
         if is_first {
-            count("subscription", &self.name, code);
+            self.counts(code);
         }
         is_first
+    }
+
+    fn counts(&self, code: &'static str) {
+        count("subscription", &self.name, code);
+        self.span.record("code", code);
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.saw("OK");
+        if self.results == 0 {
+            self.counts("OK");
+        }
+        self.span.record("results", self.results);
         gauge!(SUBSCRIPTIONS).decrement(1);
     }
 }

@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use self::answer::Asked;
-use super::{problem::Problem, trace::traced};
+use super::{
+    problem::Problem,
+    trace::{self, traced},
+};
 use crate::{
     api::graphql,
     app::App,
@@ -179,7 +182,9 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<ServiceKey, Prob
     // What is no text opens nothing, and names no tenant.
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let shown = Shown { authorization: text("authorization"), cookie: None };
-    Ok(actor::identify(app, shown, text("x-tenant-id")).await?.into_key()?)
+    let key = actor::identify(app, shown, text("x-tenant-id")).await?.into_key()?;
+    trace::is_of(key.tenant, &key.prefix);
+    Ok(key)
 }
 
 fn told(kind: Kind, receipt: Receipt) -> Value {

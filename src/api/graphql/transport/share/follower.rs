@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, future::poll_fn};
 use metrics::counter;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
+use tracing::Instrument as _;
 
 use super::{
     super::{
@@ -17,6 +18,7 @@ use super::{
         course::Course,
         frame::Frame,
         run::{Prepared, Tally},
+        span,
         turn::Events,
     },
     Run, Wish,
@@ -104,6 +106,7 @@ impl<E: Executor> Endpoint<E> {
     ///
     /// One event is executed at a time, when the reader has taken those before and it is its [turn](super::super::turn).
     pub(in super::super) fn subscribe(&self, prepared: Prepared) -> Follower<E> {
+        let span = span::of_subscription(&prepared);
         let Prepared { recipe, data, wish, name, .. } = prepared;
         let (alone, member) = match wish {
             None => (Some(self.alone(recipe.into_request(data), None)), None),
@@ -118,7 +121,8 @@ impl<E: Executor> Endpoint<E> {
                 (alone, Some(member))
             }
         };
-        Follower { endpoint: self.clone(), tally: Tally::start(name), alone: alone.map(Box::new), member }
+        let (endpoint, tally) = (self.clone(), Tally::start(name, span));
+        Follower { endpoint, tally, alone: alone.map(Box::new), member }
     }
 }
 
@@ -131,7 +135,8 @@ impl<E: Executor> Follower<E> {
     /// What comes next. May be dropped at any point and asked again.
     pub(in super::super) async fn next(&mut self) -> Told {
         if let Some(alone) = &mut self.alone {
-            if let Some(frame) = alone.next().await {
+            // What is executed for it alone is part of its span.
+            if let Some(frame) = alone.next().instrument(self.tally.span().clone()).await {
                 let is_first = self.tally.saw(frame.label);
                 return Told::Frame(Arc::new(frame), is_first);
             }
