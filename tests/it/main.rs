@@ -27,6 +27,7 @@ mod integration;
 mod keys;
 mod kv;
 mod leadership;
+mod limits;
 mod login;
 mod metrics;
 mod migrations;
