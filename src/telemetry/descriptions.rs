@@ -30,8 +30,11 @@ const COUNTERS: &[(&str, &str, Labels)] = &[
         "gateway_ingest_messages_total",
         "Messages that went through the pipeline, by what they asked for and what became of them",
         &[
-            ("operation", &["create", "update", "delete", "claim", "identity", "account", "other", "unknown"]),
-            ("outcome", &["applied", "unchanged", "parked"]),
+            (
+                "operation",
+                &["create", "update", "delete", "claim", "identity", "profile", "account", "other", "unknown"],
+            ),
+            ("outcome", &["applied", "unchanged", "parked", "refused"]),
         ],
     ),
     (

@@ -26,6 +26,7 @@ mod house;
 mod integration;
 mod keys;
 mod kv;
+mod ladder;
 mod leadership;
 mod limits;
 mod login;

@@ -40,6 +40,17 @@ pub const HOLD: Duration = Duration::from_mins(10);
 /// before it is a dead letter. Deployments cut off consumers too, hence not two or three.
 pub const DELIVERY_LIMIT: u32 = 20;
 
+/// The ladder: pauses before what failed is tried again, as often as there are rungs, and one time more.
+pub const RUNGS: [Duration; 7] = [
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_mins(2),
+    Duration::from_mins(8),
+    Duration::from_mins(32),
+    Duration::from_hours(2),
+];
+
 /// What a queue is for. Topics know nothing of each other: what is slow in one holds up nothing in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {

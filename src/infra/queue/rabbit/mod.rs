@@ -30,7 +30,7 @@ use self::{
     topology::{Topology, short},
 };
 pub(super) use self::{graveyard::Exhumed, shelf::Tag};
-use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Message, Settlement, Topic};
+use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Message, RUNGS, Settlement, Topic};
 use crate::{
     error::{Error, Result},
     infra::{
@@ -39,16 +39,6 @@ use crate::{
     },
 };
 
-/// The ladder of pauses. Those of the process role are among them.
-const RUNGS: [Duration; 7] = [
-    Duration::from_secs(1),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-    Duration::from_mins(2),
-    Duration::from_mins(8),
-    Duration::from_mins(32),
-    Duration::from_hours(2),
-];
 /// How often a consumer looks whether it has more than its share.
 const REBALANCE: Duration = Duration::from_secs(20);
 
