@@ -37,6 +37,7 @@ mod oracle;
 mod outages;
 mod plans;
 mod profiles;
+mod publishing;
 mod queue;
 mod reading;
 mod refusals;

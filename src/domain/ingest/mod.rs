@@ -31,6 +31,7 @@ mod s9_notify;
 pub use self::{
     parked::{Parked, Stage},
     pipeline::{Outcome, attempt, give_up, submit},
+    s1_receive::is_oversized,
     s3_attribute::accepts,
     s8_persist::{LOCK, hold_account},
 };
