@@ -183,15 +183,20 @@ impl Consumer {
         for incoming in incoming {
             match incoming.map(|incoming| (decode(&incoming), incoming)) {
                 Ok((Some(held), incoming)) => self.shelf().arrive(lane, incoming.delivery_tag, held),
-                Ok((None, incoming)) => foreign.push(incoming),
+                Ok((None, incoming)) => {
+                    self.shelf().refuse(lane, incoming.delivery_tag);
+                    foreign.push(incoming);
+                }
                 Err(error) => outcome = Err(unavailable(error)),
             }
         }
         self.bell.notify_one();
         for incoming in foreign {
             warn!(queue = %incoming.routing_key, "a message that is not ours goes to the dead letters");
-            if let Err(error) = bounded(incoming.acker.reject(BasicRejectOptions { requeue: false })).await {
-                debug!(%error, "a message was not refused; it comes again");
+            match bounded(incoming.acker.reject(BasicRejectOptions { requeue: false })).await {
+                Ok(_) => self.shelf().refused(lane, incoming.delivery_tag),
+                // Its channel is dead, or ends with it.
+                Err(error) => debug!(%error, "a message was not refused; it comes again"),
             }
         }
         outcome
