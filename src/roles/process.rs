@@ -18,7 +18,7 @@ use crate::{
     domain::ingest,
     error::{Class, Error, Result},
     infra::{
-        queue::{Delivery, Queue, RUNGS, Settlement},
+        queue::{Delivery, Holding, Queue, RUNGS, Settlement},
         resilience::Recovery,
     },
     telemetry::caused,
@@ -36,7 +36,7 @@ pub(super) async fn run(app: App, queues: Queues, shutdown: CancellationToken) -
     tokio::join!(
         join_all(batches),
         consume(&queues.resyncs, recovery("read repositories again"), &shutdown, || { repositories.take(&shutdown) }),
-        tell_ages(&queues, &shutdown),
+        tell_held(&queues, &shutdown),
     );
     repositories.finish().await;
     Ok(())
@@ -66,12 +66,15 @@ async fn consume<F: Future<Output = Result<usize>>>(
     }
 }
 
-/// Tells how old the oldest messages are, where only their consumers know.
-async fn tell_ages(queues: &Queues, shutdown: &CancellationToken) {
+/// Tells how many messages are held here, and how old the oldest are, where only their consumers know.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+async fn tell_held(queues: &Queues, shutdown: &CancellationToken) {
     while shutdown.run_until_cancelled(tokio::time::sleep(MEASURE)).await.is_some() {
         for queue in [&queues.records, &queues.resyncs] {
-            if let Some(age) = queue.oldest_held() {
-                gauge!("gateway_queue_oldest_seconds", "topic" => queue.topic().as_str()).set(age.as_secs_f64());
+            let (topic, Holding { messages, oldest }) = (queue.topic().as_str(), queue.holding());
+            gauge!("gateway_queue_held_messages", "topic" => topic).set(messages as f64);
+            if let Some(age) = oldest {
+                gauge!("gateway_queue_oldest_seconds", "topic" => topic).set(age.as_secs_f64());
             }
         }
     }

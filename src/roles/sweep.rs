@@ -154,7 +154,8 @@ async fn measure(queues: &Queues) -> Result<Duration> {
     for queue in [&queues.records, &queues.resyncs] {
         let depth = queue.depth().await?;
         let topic = queue.topic().as_str();
-        gauge!("gateway_queue_messages", "topic" => topic).set(depth.messages as f64);
+        // Those who hold some tell of them; they are added up where the figures are looked at.
+        gauge!("gateway_queue_messages", "topic" => topic).set((depth.messages - depth.held) as f64);
         // Of RabbitMQ only those who consume know.
         if let Some(oldest) = depth.oldest {
             gauge!("gateway_queue_oldest_seconds", "topic" => topic).set(oldest.as_secs_f64());

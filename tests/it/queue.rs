@@ -262,6 +262,10 @@ async fn the_depth_is_what_is_not_done() {
         queue.publish((0..5).map(|n| message(&n.to_string(), "x")).collect()).await.unwrap();
         place.until_depth(&queue, 5).await;
         let mut deliveries = take(&queue, 5).await;
+        // Counted once, whether they are in the hands of a consumer or not.
+        place.until_depth(&queue, 5).await;
+        let depth = queue.depth().await.unwrap();
+        assert_eq!(depth.held, queue.holding().messages, "{depth:?}");
         settle(&queue, deliveries.drain(..1).collect(), Settlement::Ack).await;
         settle(&queue, deliveries.drain(..1).collect(), Settlement::Retry(Duration::from_mins(1))).await;
         place.until_depth(&queue, 4).await;

@@ -292,6 +292,7 @@ async fn depth(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> R
     let oldest = oldest.order_by_asc(message::Column::Id).one(db).await?;
     Ok(Depth {
         messages: count.saturating_sub(dead),
+        held: 0,
         oldest: Some(oldest.and_then(|m| (now - m.enqueued_at).to_std().ok()).unwrap_or_default()),
         dead,
     })

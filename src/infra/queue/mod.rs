@@ -136,13 +136,24 @@ pub enum Settlement {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Messages that are not settled for good, those that wait for a retry included. Of RabbitMQ, those that other processes
-    /// hold at this moment are not counted: the protocol does not tell.
+    /// hold at this moment are not counted: the protocol does not tell, so each of them [tells](Queue::holding).
     pub messages: u64,
-    /// Age of the oldest of them. Of RabbitMQ only a handle that consumes can tell: the first message of each partition is in
-    /// the hands of whoever consumes it, and the protocol shows no other.
+    /// Those of them that this handle holds. Nought for the table, which tells of all of them to everybody.
+    pub held: u64,
+    /// Age of the oldest of them, those left out that wait for a retry. Of RabbitMQ only a handle that consumes can tell: the
+    /// first message of each partition is in the hands of whoever consumes it, and the protocol shows no other.
     pub oldest: Option<Duration>,
     /// Dead letters that nobody has [taken](Queue::dead_letters) yet.
     pub dead: u64,
+}
+
+/// What a handle holds: messages in the hands of its callers, and those that wait there to be handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// How many.
+    pub messages: u64,
+    /// Age of the oldest of them; `None` for a handle that consumes nothing.
+    pub oldest: Option<Duration>,
 }
 
 /// A message that the queue has given up: its consumers died of it again and again, or could not read it.
@@ -289,12 +300,12 @@ impl Queue {
         self.topic
     }
 
-    /// Age of the oldest message that this handle holds, without asking anybody; `None` where the [depth](Self::depth) tells it
+    /// What this handle holds of a broker's messages, without asking anybody; nothing where the [depth](Self::depth) tells it
     /// to everybody.
-    pub fn oldest_held(&self) -> Option<Duration> {
+    pub fn holding(&self) -> Holding {
         match &self.place {
-            Place::Table(_) => None,
-            Place::Broker(rabbit) => rabbit.oldest_held(),
+            Place::Table(_) => Holding::default(),
+            Place::Broker(rabbit) => rabbit.holding(),
         }
     }
 

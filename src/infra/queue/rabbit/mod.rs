@@ -30,7 +30,7 @@ use self::{
     topology::{Topology, short},
 };
 pub(super) use self::{graveyard::Exhumed, shelf::Tag};
-use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Message, RUNGS, Settlement, Topic};
+use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Holding, Message, RUNGS, Settlement, Topic};
 use crate::{
     error::{Error, Result},
     infra::{
@@ -232,13 +232,15 @@ impl Rabbit {
                 return Err(unavailable(error));
             }
         };
-        let held = self.inner.consumer.get().map_or(0, |consumer| consumer.shelf().census().0);
-        Ok(Depth { messages: messages + held as u64, oldest: self.oldest_held(), dead: u64::from(dead) })
+        let Holding { messages: held, oldest } = self.holding();
+        Ok(Depth { messages: messages + held, held, oldest, dead: u64::from(dead) })
     }
 
-    pub(super) fn oldest_held(&self) -> Option<Duration> {
-        let (_, oldest) = self.inner.consumer.get()?.shelf().census();
-        Some(Duration::from_secs(oldest.map_or(0, |published| self.now().saturating_sub(published))))
+    pub(super) fn holding(&self) -> Holding {
+        let Some(consumer) = self.inner.consumer.get() else { return Holding::default() };
+        let (messages, oldest) = consumer.shelf().census();
+        let age = oldest.map_or(0, |published| self.now().saturating_sub(published));
+        Holding { messages: messages as u64, oldest: Some(Duration::from_secs(age)) }
     }
 
     fn now(&self) -> u64 {
