@@ -48,13 +48,15 @@ async fn open(test: &TestDb, broker: &BrokerSettings) -> App {
 /// Collects until so many letters were there.
 async fn collect(app: &App, queue: &Queue, count: usize) {
     let started = Instant::now();
+    let lock = app.kv.lock("collect", PATIENCE).await.unwrap().expect("nobody else collects");
     let mut collected = 0;
     while collected < count {
         assert!(started.elapsed() < PATIENCE, "only {collected} of {count} letters came");
-        collected += failure::collect(app, queue).await.unwrap();
+        collected += failure::collect(app, queue, &lock.fence()).await.unwrap();
         queue.wait().await;
     }
-    assert_eq!(failure::collect(app, queue).await.unwrap(), 0);
+    assert_eq!(failure::collect(app, queue, &lock.fence()).await.unwrap(), 0);
+    assert!(lock.release().await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
