@@ -6,9 +6,9 @@
 //! - it is delivered at least once, and may be delivered again at any time until it is acknowledged;
 //! - messages of one key are delivered in the order they were published, one batch at a time, also with several consumers,
 //!   unless one of them is retried: while it waits, later ones of its key may overtake it. So may they overtake one that is
-//!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, and one that
-//!   was published before the number of partitions changed. (The reader decides by the repository's revision, not by the
-//!   order of arrival: order spares it work, nothing more.)
+//!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, one that
+//!   is larger than 64 KB, and one that was published before the number of partitions changed. (The reader decides by the
+//!   repository's revision, not by the order of arrival: order spares it work, nothing more.)
 //! - a consumer that dies gives its messages back;
 //! - a message that its consumers die of does not come back for ever: beyond [`DELIVERY_LIMIT`] it is handed out alone, and
 //!   beyond as much again it is a [`DeadLetter`].

@@ -51,7 +51,8 @@ pub struct BrokerSettings {
     pub prefix: String,
     /// Partitions of each topic, the same for all processes: how many consumers can work at the same time.
     pub partitions: u16,
-    /// Most messages that one consumer holds, those that are not handed out yet included; fewer where each takes minutes.
+    /// Most messages that one consumer holds, those that are not handed out yet included; fewer where each takes minutes, and
+    /// a few more that are large.
     pub prefetch: u16,
     /// Pauses before a retry, ascending.
     pub rungs: Vec<Duration>,
@@ -186,7 +187,7 @@ impl Rabbit {
         let published = self.now();
         let mut parcels = Vec::with_capacity(messages.len());
         for Message { key, body } in messages {
-            let (exchange, routing_key) = (shared.topology.exchange(), shared.topology.route(topic, key));
+            let (exchange, routing_key) = (shared.topology.exchange(), shared.topology.route(topic, key, body.len()));
             parcels.push(Parcel { exchange, routing_key, key, body, attempts: 0, published, cause });
         }
         shared.publisher.publish(&parcels).await
