@@ -5,10 +5,12 @@
 //! are one pool at READ COMMITTED, and what must not interleave takes [`lock()`]s.
 
 mod connect;
+mod doubt;
 mod insert;
 mod lock;
 mod probe;
 mod reader;
+mod refusal;
 mod rows;
 mod tables;
 
@@ -21,15 +23,18 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
-    SqlxError, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
 };
+use tokio::time::timeout;
 use tracing::debug;
 
 use self::{
     connect::{Purpose, make_folder, open},
+    doubt::Doubt,
     lock::Room,
-    probe::Probe,
+    probe::{ANSWER, Probe},
+    refusal::wants_retry,
 };
 pub use self::{
     insert::{insert, insert_returning},
@@ -90,9 +95,10 @@ impl Db {
         }
         let readers = Purpose { size: settings.max_connections, cache: READER_CACHE, patience: PATIENCE };
         let writers = Purpose { size: if sqlite { 1 } else { readers.size }, cache: WRITER_CACHE, ..readers };
-        let writer = open(settings, writers, &statements).await?;
-        let reader = if sqlite { open(settings, readers, &statements).await? } else { writer.clone() };
-        let probe = Probe::new(settings.clone());
+        let doubt = Doubt::default();
+        let writer = open(settings, writers, &statements, &doubt).await?;
+        let reader = if sqlite { open(settings, readers, &statements, &doubt).await? } else { writer.clone() };
+        let probe = Probe::new(settings.clone(), doubt);
         let reader = Reader::new(reader, probe.clone());
         let asked = probe.clone();
         // The probe's own connection: those of the pool may all be dead, and each would be found so one by one.
@@ -121,7 +127,9 @@ impl Db {
     /// Runs `work` in one transaction, and again from the start when the database had to break it off in favour of
     /// another one. `work` may therefore run several times: it must do nothing that a rollback does not undo.
     ///
-    /// While the database is away it fails at once, with `Unavailable`.
+    /// While the database is away it fails at once, with `Unavailable`; so it does soon when the database goes away on the way.
+    /// Whether it was committed then, nobody knows. What is not done after a minute fails as a mistake of ours, even if the
+    /// database is there: it would take as long again, or its connection is gone without a word.
     ///
     /// The transaction is handed over as a shared handle instead of a reference, because a closure over a reference makes
     /// a future that the compiler cannot prove to be `Send`. It must not be kept.
@@ -159,19 +167,24 @@ impl Db {
     {
         let tx = self.begin().await?;
         let tx = Arc::new(tx);
-        let outcome = work(Arc::clone(&tx)).await;
+        // Boxed: what watches it would otherwise be as large once more.
+        let outcome = self.probe.watch(self.backend(), Box::pin(work(Arc::clone(&tx)))).await;
         // Dropped while somebody keeps it, the transaction is rolled back.
         let tx =
             Arc::into_inner(tx).ok_or_else(|| Error::bug(anyhow::anyhow!("a transaction outlived its closure")))?;
         match outcome {
             Ok(value) => {
-                tx.commit().await?;
+                self.probe.watch(self.backend(), tx.commit()).await?;
                 Ok(value)
             }
+            // Its connection may be gone, and nobody may answer there: the pool sees to it behind us.
+            Err(error @ Error::Unavailable { .. }) => Err(error),
             Err(error) => {
                 // When the connection is gone the rollback has happened anyway; the first error is the one to tell.
-                if let Err(lost) = tx.rollback().await {
-                    debug!(error = %lost, "rollback failed");
+                match timeout(ANSWER, tx.rollback()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(lost)) => debug!(error = %lost, "rollback failed"),
+                    Err(_) => debug!("rollback was not confirmed"),
                 }
                 Err(error)
             }
@@ -217,59 +230,4 @@ impl Db {
     pub fn statement_count(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
     }
-}
-
-impl From<DbErr> for Error {
-    /// A lost connection and what passes by itself mean that the database is away; everything else, such as a statement
-    /// that it refuses, is a mistake of ours.
-    fn from(error: DbErr) -> Self {
-        if is_away(&error) {
-            Self::Unavailable { service: "database", source: error.into() }
-        } else {
-            Self::Bug(error.into())
-        }
-    }
-}
-
-fn is_away(error: &DbErr) -> bool {
-    match error {
-        // The latter is what we say ourselves of a server that gives no answer.
-        DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::Internal(_)) => true,
-        DbErr::Conn(RuntimeErr::SqlxError(cause))
-        | DbErr::Exec(RuntimeErr::SqlxError(cause))
-        | DbErr::Query(RuntimeErr::SqlxError(cause)) => match &**cause {
-            SqlxError::Database(refusal) => refusal.code().is_some_and(|code| is_transient(&code)),
-            SqlxError::Io(_)
-            | SqlxError::Tls(_)
-            | SqlxError::PoolTimedOut
-            | SqlxError::PoolClosed
-            | SqlxError::WorkerCrashed => true,
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// SQLSTATE classes of PostgreSQL, and result codes of SQLite, that pass by themselves.
-fn is_transient(code: &str) -> bool {
-    // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 55 lock not available, 57P shutdown, 58 I/O. Not
-    // 57014: a statement that took too long takes as long the next time.
-    let postgres = code.len() == 5 && ["08", "40", "53", "55", "57P", "58"].iter().any(|class| code.starts_with(class));
-    // 5 busy, 6 locked, 10 I/O, 13 full, 14 cannot open; extended codes carry these in the low byte
-    let sqlite = code.len() < 5 && code.parse::<u32>().is_ok_and(|c| [5, 6, 10, 13, 14].contains(&(c & 0xff)));
-    postgres || sqlite
-}
-
-/// Deadlock and serialisation failure (40xxx) and a unique key that a neighbour took first (23505) pass when the
-/// transaction looks again; so does a busy SQLite file.
-fn wants_retry(error: &Error) -> bool {
-    let (Error::Unavailable { source, .. } | Error::Bug(source)) = error else { return false };
-    let Some(DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) =
-        source.downcast_ref::<DbErr>()
-    else {
-        return false;
-    };
-    let Some(database) = cause.as_database_error() else { return false };
-    let code = database.code().unwrap_or_default();
-    database.is_unique_violation() || code.starts_with("40") || (code.len() < 5 && is_transient(&code))
 }

@@ -18,21 +18,22 @@ use crate::{
     config::Start as First,
     domain::{
         account::identity,
-        ingest::{accepts, cursor, handed_on, line, resync},
+        ingest::{accepts, cursor, handed_on, is_oversized, line, resync, submit},
         source::{COLLECTIONS, WATCHED},
     },
     error::Result,
     infra::{
         atproto::stream::{Endpoint, Frame, Item, Start, StreamSettings, Wanted, follow},
-        queue::Message,
+        queue::{Message, Queue},
         resilience::Recovery,
     },
     telemetry::caused,
 };
 
-/// Items that wait for the queue; a full buffer stops reading, which the server then notices.
-const BUFFER: usize = 100;
-/// Items of one publication, and about their bytes: what has come while the one before was under way.
+/// Items that wait to be gathered, each of which may be as large as a message of a stream (8 MB): few, since they are gathered
+/// all the time. A full buffer stops reading, which the server then notices.
+const BUFFER: usize = 8;
+/// Items of one publication, and their bytes but for the last item: what has come while the one before was under way.
 const BATCH: usize = 500;
 const BYTES: usize = 4 << 20;
 /// DIDs that are remembered as known.
@@ -85,27 +86,46 @@ struct Publisher {
     known: HashSet<String>,
 }
 
+/// What of a batch is not safe yet. Whatever is gets out of it at once, so that a failure of what comes after does not have it
+/// published once more.
+#[derive(Default)]
+struct Load {
+    /// As they came; nobody has asked yet which of their DIDs are known.
+    items: Vec<Item>,
+    records: Vec<Message>,
+    /// Those that no consumer could do anything with: they are parked here, and take no room in the queue.
+    oversized: Vec<String>,
+    resyncs: Vec<Message>,
+    /// Endpoints that have a gap.
+    gaps: Vec<usize>,
+    /// Where the streams are, by endpoint.
+    positions: BTreeMap<usize, i64>,
+}
+
 impl Publisher {
     async fn run(mut self, mut items: mpsc::Receiver<Item>, shutdown: &CancellationToken) {
-        let (mut batch, mut next) = (Vec::new(), Vec::new());
+        let mut next = Vec::new();
         let mut recovery = Recovery::new("hand messages to the queue", needs(&self.app, &self.queues));
-        while !batch.is_empty() || items.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            if next.is_empty() {
+                let Some(item) = items.recv().await else { return };
+                next.push(item);
+            }
+            let load = Load { items: std::mem::take(&mut next), ..Load::default() };
             // A full buffer holds the stream back.
             let goes_on = tokio::select! {
-                goes_on = self.insist(&batch, &mut recovery, shutdown) => goes_on,
+                goes_on = self.insist(load, &mut recovery, shutdown) => goes_on,
                 never = gather(&mut items, &mut next) => match never {},
             };
             if !goes_on {
                 return;
             }
-            batch.clear();
-            std::mem::swap(&mut batch, &mut next);
         }
     }
 
     /// Publishes, again and again until it succeeds; `false` when it is time to stop.
-    async fn insist(&mut self, batch: &[Item], recovery: &mut Recovery, shutdown: &CancellationToken) -> bool {
-        while let Err(error) = self.publish(batch).await {
+    async fn insist(&mut self, mut load: Load, recovery: &mut Recovery, shutdown: &CancellationToken) -> bool {
+        while let Err(error) = self.ship(&mut load).await {
             // What was not published is read again: the cursor has not moved.
             if shutdown.run_until_cancelled(recovery.pause(&error)).await.is_none() {
                 return false;
@@ -115,55 +135,66 @@ impl Publisher {
         true
     }
 
-    async fn publish(&mut self, batch: &[Item]) -> Result<()> {
-        let now = self.app.clock.now();
-        self.learn(batch).await?;
-        let (mut messages, mut resyncs) = (Vec::new(), Vec::new());
-        let mut positions = BTreeMap::new();
-        for item in batch {
-            match item {
-                Item::Frame(frame) => {
-                    if frame.commit_collection.is_some() || self.known.contains(&frame.did) {
-                        // What cannot be a DID cannot be a key either; the pipeline parks it.
-                        let key = if accepts(&frame.did) { frame.did.clone() } else { "malformed".to_owned() };
-                        let message = Message { key, body: frame.json.clone() };
-                        if resync::is_request(&message.body) { resyncs.push(message) } else { messages.push(message) }
-                    }
-                    positions.insert(frame.endpoint, frame.cursor);
-                }
-                Item::Connected { .. } => self.connected.notify_one(),
-                Item::Passed { endpoint, cursor } => {
-                    positions.insert(*endpoint, *cursor);
-                }
-                Item::Gap { endpoint } => {
-                    let dids = identity::all(self.app.db.read()).await?;
-                    let (endpoint, repositories) = (self.name(*endpoint), dids.len());
-                    warn!(endpoint, repositories, "the stream has a gap: all known repositories are read again");
-                    self.gap.notify_one();
-                    resyncs.extend(dids.into_iter().map(|did| {
-                        let body = line::of_resync(&did, now);
-                        Message { key: did, body }
-                    }));
-                }
-            }
+    async fn ship(&mut self, load: &mut Load) -> Result<()> {
+        if !load.items.is_empty() {
+            self.learn(&load.items).await?;
+            self.sort(load);
         }
-        for (queue, messages) in [(&self.queues.records, messages), (&self.queues.resyncs, resyncs)] {
-            if messages.is_empty() {
-                continue;
-            }
-            let (topic, count) = (queue.topic().as_str(), messages.len());
-            let span = caused(info_span!("stream.publish", trace_id = Empty, topic, messages = count), None);
-            span.in_scope(|| handed_on(messages.iter().map(|message| message.body.as_str())));
-            queue.publish(messages).instrument(span).await?;
-            counter!("gateway_queue_published_total", "topic" => topic).increment(count as u64);
+        while let Some(endpoint) = load.gaps.last() {
+            let dids = identity::all(self.app.db.read()).await?;
+            let (endpoint, repositories) = (self.name(*endpoint), dids.len());
+            warn!(endpoint, repositories, "the stream has a gap: all known repositories are read again");
+            let now = self.app.clock.now();
+            load.resyncs.extend(dids.into_iter().map(|did| {
+                let body = line::of_resync(&did, now);
+                Message { key: did, body }
+            }));
+            load.gaps.pop();
+            self.gap.notify_one();
         }
-        for (endpoint, position) in positions {
-            let name = &self.name(endpoint).to_owned();
+        if !load.oversized.is_empty() {
+            submit(&self.app, &load.oversized).await?;
+            load.oversized.clear();
+        }
+        publish(&self.queues.records, &mut load.records).await?;
+        publish(&self.queues.resyncs, &mut load.resyncs).await?;
+        while let Some((&endpoint, &position)) = load.positions.first_key_value() {
+            let (name, now) = (&self.name(endpoint).to_owned(), self.app.clock.now());
             self.app.db.transact(|tx| async move { cursor::save(&*tx, name, position, now).await }).await?;
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; the lag shows in its upper digits")]
             gauge!("gateway_stream_cursor", "endpoint" => name.clone()).set(position as f64);
+            load.positions.pop_first();
         }
         Ok(())
+    }
+
+    /// Decides what is to become of each item.
+    fn sort(&self, load: &mut Load) {
+        for item in std::mem::take(&mut load.items) {
+            match item {
+                Item::Frame(frame) => {
+                    load.positions.insert(frame.endpoint, frame.cursor);
+                    if frame.commit_collection.is_none() && !self.known.contains(&frame.did) {
+                        continue;
+                    }
+                    if is_oversized(&frame.json, self.app.config.ingest.max_record_bytes) {
+                        load.oversized.push(frame.json);
+                        continue;
+                    }
+                    // What cannot be a DID cannot be a key either; the pipeline parks it.
+                    let key = if accepts(&frame.did) { frame.did } else { "malformed".to_owned() };
+                    let message = Message { key, body: frame.json };
+                    let is_request = resync::is_request(&message.body);
+                    let queued = if is_request { &mut load.resyncs } else { &mut load.records };
+                    queued.push(message);
+                }
+                Item::Connected { .. } => self.connected.notify_one(),
+                Item::Passed { endpoint, cursor } => {
+                    load.positions.insert(endpoint, cursor);
+                }
+                Item::Gap { endpoint } => load.gaps.push(endpoint),
+            }
+        }
     }
 
     fn name(&self, endpoint: usize) -> &str {
@@ -199,6 +230,20 @@ impl Publisher {
         self.known.extend(authors.into_iter().chain(others));
         Ok(())
     }
+}
+
+/// Hands messages to a queue; none are left when it has them.
+async fn publish(queue: &Queue, messages: &mut Vec<Message>) -> Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let (topic, count) = (queue.topic().as_str(), messages.len());
+    let span = caused(info_span!("stream.publish", trace_id = Empty, topic, messages = count), None);
+    span.in_scope(|| handed_on(messages.iter().map(|message| message.body.as_str())));
+    queue.publish(messages.clone()).instrument(span).await?;
+    counter!("gateway_queue_published_total", "topic" => topic).increment(count as u64);
+    messages.clear();
+    Ok(())
 }
 
 /// Takes in what comes, up to a full batch, for as long as anybody waits for it.

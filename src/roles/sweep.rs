@@ -64,9 +64,9 @@ async fn lead(app: &App, queues: &Queues, shutdown: &CancellationToken) {
             let sweeps = async {
                 tokio::join!(
                     repeat(shutdown, recovery("cut the change log"), || cut(app, fence)),
-                    repeat(shutdown, recovery("clear the failure list and the sessions"), || clear(app)),
+                    repeat(shutdown, recovery("clear the failure list and the sessions"), || clear(app, fence)),
                     repeat(shutdown, Recovery::new("collect dead letters", needs(app, queues)), || {
-                        collect(app, queues)
+                        collect(app, queues, fence)
                     }),
                     repeat(shutdown, recovery("delete what has expired"), || expire(app)),
                 );
@@ -129,18 +129,24 @@ async fn cut(app: &App, fence: &Fence) -> Result<Duration> {
     Ok(if cut > 0 { Duration::ZERO } else { CUT })
 }
 
-async fn clear(app: &App) -> Result<Duration> {
+async fn clear(app: &App, fence: &Fence) -> Result<Duration> {
     let keep = app.config.ingest.failure_retention();
     let now = app.clock.now();
-    let cleared = app.db.transact(|tx| async move { failure::clear(&*tx, now, keep).await }).await?;
-    session::clear(app).await?;
+    let cleared = app
+        .db
+        .transact(|tx| async move {
+            fence.admit(&*tx).await?;
+            session::clear(&*tx, now).await?;
+            failure::clear(&*tx, now, keep).await
+        })
+        .await?;
     Ok(if cleared > 0 { Duration::ZERO } else { CUT })
 }
 
-async fn collect(app: &App, queues: &Queues) -> Result<Duration> {
+async fn collect(app: &App, queues: &Queues, fence: &Fence) -> Result<Duration> {
     let mut count = 0;
     for topic in Topic::ALL {
-        count += failure::collect(app, queues.of(topic)).await?;
+        count += failure::collect(app, queues.of(topic), fence).await?;
     }
     Ok(if count > 0 { Duration::ZERO } else { COLLECT })
 }
@@ -154,7 +160,8 @@ async fn measure(queues: &Queues) -> Result<Duration> {
     for queue in [&queues.records, &queues.resyncs] {
         let depth = queue.depth().await?;
         let topic = queue.topic().as_str();
-        gauge!("gateway_queue_messages", "topic" => topic).set(depth.messages as f64);
+        // Those who hold some tell of them; they are added up where the figures are looked at.
+        gauge!("gateway_queue_messages", "topic" => topic).set((depth.messages - depth.held) as f64);
         // Of RabbitMQ only those who consume know.
         if let Some(oldest) = depth.oldest {
             gauge!("gateway_queue_oldest_seconds", "topic" => topic).set(oldest.as_secs_f64());

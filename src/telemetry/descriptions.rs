@@ -38,7 +38,7 @@ const COUNTERS: &[(&str, &str, Labels)] = &[
                 "operation",
                 &["create", "update", "delete", "claim", "identity", "profile", "account", "other", "unknown"],
             ),
-            ("outcome", &["applied", "unchanged", "parked"]),
+            ("outcome", &["applied", "unchanged", "parked", "refused"]),
         ],
     ),
     (
@@ -126,8 +126,12 @@ const GAUGES: &[(&str, &str)] = &[
     ("gateway_leader", "Whether this process is the one that does a work that only one may: 1 or 0; sweep or backfill"),
     ("gateway_parked_messages", "Messages that were put aside and wait for a person"),
     ("gateway_queue_dead_letters", "Messages that nobody could process and that are not in the failure list yet"),
-    ("gateway_queue_messages", "Messages in a queue that are not done"),
-    ("gateway_queue_oldest_seconds", "Age of the oldest message in a queue that is not done"),
+    (
+        "gateway_queue_held_messages",
+        "Messages of the broker in the hands of this process, which come on top of the queue's",
+    ),
+    ("gateway_queue_messages", "Messages in a queue that are not done and in nobody's hands, or in a table"),
+    ("gateway_queue_oldest_seconds", "Age of the oldest message in a queue that is not done and waits for no retry"),
     ("gateway_ready", "Whether a server that is needed, or would be of use, can be reached: 1 or 0"),
     ("gateway_sessions", "Sessions of people at the gateway that are open"),
     ("gateway_stream_cursor", "Position up to which a stream is safe in the queue"),

@@ -157,6 +157,24 @@ async fn a_retry_comes_back_after_its_pause_and_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_retry_holds_up_no_later_message_of_its_key() {
+    on_each_queue(async |place| {
+        let queue = place.open(Topic::Records).await;
+        queue.publish(vec![message("a", "1"), message("a", "2")]).await.unwrap();
+        let first = take(&queue, 1).await;
+        assert_eq!(bodies(&first), ["1"]);
+        settle(&queue, first, Settlement::Retry(Duration::from_mins(1))).await;
+        let second = take(&queue, 1).await;
+        assert_eq!(bodies(&second), ["2"]);
+        settle(&queue, second, Settlement::Ack).await;
+        // It is there, though nobody is late with it.
+        place.until_depth(&queue, 1).await;
+        assert_eq!(queue.depth().await.unwrap().oldest, Some(Duration::ZERO));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_released_comes_back_as_if_nothing_had_been_however_often() {
     on_each_queue(async |place| {
         let queue = place.open(Topic::Records).await;
@@ -244,6 +262,10 @@ async fn the_depth_is_what_is_not_done() {
         queue.publish((0..5).map(|n| message(&n.to_string(), "x")).collect()).await.unwrap();
         place.until_depth(&queue, 5).await;
         let mut deliveries = take(&queue, 5).await;
+        // Counted once, whether they are in the hands of a consumer or not.
+        place.until_depth(&queue, 5).await;
+        let depth = queue.depth().await.unwrap();
+        assert_eq!(depth.held, queue.holding().messages, "{depth:?}");
         settle(&queue, deliveries.drain(..1).collect(), Settlement::Ack).await;
         settle(&queue, deliveries.drain(..1).collect(), Settlement::Retry(Duration::from_mins(1))).await;
         place.until_depth(&queue, 4).await;

@@ -6,7 +6,8 @@
 //!
 //! Invariants: a change applies only if its revision is newer than the one that the ledger holds for that URI, so messages
 //! may come twice, late and in any order; what cannot be applied is parked with the stage, a code and the payload, in the
-//! same transaction; a message that came through [`submit`] without an error is durable.
+//! same transaction; a message that came through [`submit`] without an error is durable. What the database itself refuses
+//! may be tried some times before it is parked.
 //!
 //! Deliberately absent: network calls. What must be fetched is fetched by [`resync`] before it enters.
 
@@ -30,7 +31,8 @@ mod told;
 
 pub use self::{
     parked::{Parked, Stage},
-    pipeline::{Outcome, submit},
+    pipeline::{Outcome, attempt, give_up, submit},
+    s1_receive::is_oversized,
     s3_attribute::accepts,
     s5_dedupe::Foresight,
     s8_persist::{LOCK, hold_account},

@@ -6,7 +6,8 @@ use metrics::histogram;
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    parked::{Parked, Stage, park},
+    failure,
+    parked::{Parked, Stage},
     s1_receive,
     s2_identify::{self, Identified},
     s3_attribute, s4_map, s5_dedupe, s6_route, s7_validate,
@@ -16,7 +17,6 @@ use super::{
 use crate::{
     app::App,
     error::{Class, Error, Result},
-    infra::kv::Topic,
 };
 
 /// What became of a message. In each case it is durable.
@@ -39,8 +39,22 @@ const BYTES: usize = 2 << 20;
 /// Takes messages through the pipeline, in the given order, in one transaction unless they are very large.
 ///
 /// Returns an outcome for each message. After an error they are all to be submitted again: those that were applied are
-/// known then. A message that the database refuses is found by halving the batch and parked alone.
+/// known then. A message that the database refuses is parked at once: this is for those who cannot come back with it, a
+/// program that waits for its answer and a file that is read. Whoever can [attempts](attempt) it first.
 pub async fn submit(app: &App, messages: &[String]) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::with_capacity(messages.len());
+    for (message, tried) in messages.iter().zip(attempt(app, messages).await?) {
+        outcomes.push(match tried {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Parked(give_up(app, message, &error).await?),
+        });
+    }
+    Ok(outcomes)
+}
+
+/// The same, but what the database refuses is left to the caller, who tries it again later or [gives it up](give_up). Such a
+/// message is found by halving its batch until it is alone; the others are durable then.
+pub async fn attempt(app: &App, messages: &[String]) -> Result<Vec<Result<Outcome>>> {
     let mut outcomes = Vec::with_capacity(messages.len());
     let mut rest = messages;
     while !rest.is_empty() {
@@ -50,7 +64,7 @@ pub async fn submit(app: &App, messages: &[String]) -> Result<Vec<Outcome>> {
             bytes <= BYTES
         });
         let (batch, later) = rest.split_at(fitting.count().max(1));
-        let done = submit_batch(app, batch).await?;
+        let done = attempt_batch(app, batch).await?;
         told::outcomes(batch, &done);
         outcomes.extend(done);
         rest = later;
@@ -58,29 +72,40 @@ pub async fn submit(app: &App, messages: &[String]) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-async fn submit_batch(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
-    match attempt(app, batch).await {
-        Err(error) if error.class() == Class::Retryable => isolate(app, batch, error).await,
-        outcome => outcome,
+/// Parks a message that the database refused. What it said is for those who keep the list, and not among what is returned.
+pub async fn give_up(app: &App, message: &String, error: &Error) -> Result<Parked> {
+    failure::give_up(app, Stage::Persist, message, error).await?;
+    let parked = Parked::at(Stage::Persist, error.reason(), "it could not be written, and was put aside");
+    s9_notify::count(operation(app, message), &Effect::Parked(parked.clone()));
+    Ok(parked)
+}
+
+async fn attempt_batch(app: &App, batch: &[String]) -> Result<Vec<Result<Outcome>>> {
+    match run(app, batch).await {
+        Ok(outcomes) => Ok(outcomes.into_iter().map(Ok).collect()),
+        Err(error) if error.class() == Class::System => Err(error),
+        Err(error) => isolate(app, batch, error).await,
     }
 }
 
-async fn isolate(app: &App, batch: &[String], error: Error) -> Result<Vec<Outcome>> {
+async fn isolate(app: &App, batch: &[String], error: Error) -> Result<Vec<Result<Outcome>>> {
     if let [message] = batch {
-        let parked = Parked::at(Stage::Persist, error.reason(), error.chain());
-        let refused = &[(message, &parked)];
-        app.db.transact(|tx| async move { park(&*tx, app.clock.now(), refused).await }).await?;
-        s9_notify::count("unknown", &Effect::Parked(parked.clone()));
-        app.kv.bell(Topic::Failures).ring();
-        return Ok(vec![Outcome::Parked(parked)]);
+        s9_notify::count_refused(operation(app, message));
+        return Ok(vec![Err(error)]);
     }
     let (first, second) = batch.split_at(batch.len() / 2);
-    let mut outcomes = Box::pin(submit_batch(app, first)).await?;
-    outcomes.extend(Box::pin(submit_batch(app, second)).await?);
+    let mut outcomes = Box::pin(attempt_batch(app, first)).await?;
+    outcomes.extend(Box::pin(attempt_batch(app, second)).await?);
     Ok(outcomes)
 }
 
-async fn attempt(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
+/// What a message asks for, as far as it can be read.
+fn operation(app: &App, message: &str) -> &'static str {
+    let received = s1_receive::receive(message, app.config.ingest.max_record_bytes);
+    received.and_then(s2_identify::identify).map_or("unknown", |message| message.operation())
+}
+
+async fn run(app: &App, batch: &[String]) -> Result<Vec<Outcome>> {
     let limit = app.config.ingest.max_record_bytes;
     let now = app.clock.now();
     let received: Vec<_> =

@@ -14,8 +14,13 @@ pub(super) struct Received<'a> {
     pub(super) line: Line<'a>,
 }
 
+/// Whether a message is refused here for its length alone, whatever it says: nobody need carry it any further.
+pub fn is_oversized(body: &str, max_record_bytes: usize) -> bool {
+    body.len() > max_record_bytes.saturating_add(ENVELOPE_BYTES)
+}
+
 pub(super) fn receive(body: &str, max_record_bytes: usize) -> Result<Received<'_>, Parked> {
-    if body.len() > max_record_bytes + ENVELOPE_BYTES {
+    if is_oversized(body, max_record_bytes) {
         return Err(Parked::at(Stage::Receive, "MESSAGE_TOO_LARGE", format!("the message has {} bytes", body.len())));
     }
     let line: Line<'_> = serde_json::from_str(body)

@@ -43,3 +43,8 @@ pub(super) fn count(operation: &'static str, effect: &Effect) {
     };
     counter!("gateway_ingest_messages_total", "operation" => operation, "outcome" => outcome).increment(1);
 }
+
+/// Counts a message that the database refused, which is not the end of it.
+pub(super) fn count_refused(operation: &'static str) {
+    counter!("gateway_ingest_messages_total", "operation" => operation, "outcome" => "refused").increment(1);
+}

@@ -4,6 +4,7 @@
 use super::{line::Line, pipeline::Outcome};
 use crate::{
     domain::source::Source,
+    error::Result,
     telemetry::{self, Facts},
 };
 
@@ -16,17 +17,18 @@ pub fn handed_on<'a>(bodies: impl Iterator<Item = &'a str>) {
 }
 
 /// The messages that the current span took through the pipeline, with what became of each.
-pub(super) fn outcomes(batch: &[String], outcomes: &[Outcome]) {
+pub(super) fn outcomes(batch: &[String], outcomes: &[Result<Outcome>]) {
     telemetry::tell("message", || {
-        let told = |(body, outcome): (&String, &Outcome)| {
+        let told = |(body, outcome): (&String, &Result<Outcome>)| {
             let mut facts = facts(body);
             match outcome {
-                Outcome::Applied { .. } => facts.push(("outcome", "applied".to_owned())),
-                Outcome::Unchanged => facts.push(("outcome", "unchanged".to_owned())),
-                Outcome::Parked(parked) => {
+                Ok(Outcome::Applied { .. }) => facts.push(("outcome", "applied".to_owned())),
+                Ok(Outcome::Unchanged) => facts.push(("outcome", "unchanged".to_owned())),
+                Ok(Outcome::Parked(parked)) => {
                     facts.push(("outcome", "parked".to_owned()));
                     facts.push(("code", parked.code.to_owned()));
                 }
+                Err(_) => facts.push(("outcome", "refused".to_owned())),
             }
             facts
         };

@@ -184,13 +184,9 @@ pub async fn is_open(app: &App, user_id: i64) -> Result<bool> {
 }
 
 /// Deletes what ended a while ago. How many there were.
-pub async fn clear(app: &App) -> Result<u64> {
-    let end = app.clock.now() - KEPT;
-    let cleared = app.db.transact(|tx| async move {
-        let over = session::Entity::delete_many().filter(session::Column::ExpiresAt.lte(end));
-        Ok(over.exec(&*tx).await?.rows_affected)
-    });
-    cleared.await
+pub async fn clear(tx: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<u64> {
+    let over = session::Entity::delete_many().filter(session::Column::ExpiresAt.lte(now - KEPT));
+    Ok(over.exec(tx).await?.rows_affected)
 }
 
 fn is_valid(row: &session::Model, now: DateTime<Utc>) -> bool {

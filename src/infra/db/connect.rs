@@ -17,14 +17,17 @@ use sea_orm::{
 };
 use url::Url;
 
-use super::DbSettings;
+use super::{DbSettings, doubt::Doubt};
 use crate::error::{Error, Result};
 
 /// Time in which a server has to take a connection when a pool is opened.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// How PostgreSQL is to choose plans.
-const PLANS: [(&str, &str); 3] = [
+/// What one statement may take on PostgreSQL: nothing here takes so long, but a search that somebody made to.
+pub(super) const STATEMENT: Duration = Duration::from_secs(30);
+
+/// How PostgreSQL is to choose plans, and how long it waits for whom.
+const SETTINGS: [(&str, &str); 5] = [
     // The server's default counts a look-up as four times a page of a scan, as on a turning disk: then a few hundred keys of a
     // batch have it read whole tables.
     ("random_page_cost", "1.1"),
@@ -33,6 +36,12 @@ const PLANS: [(&str, &str); 3] = [
     ("enable_seqscan", "off"),
     // Where there is no other way than that, the server takes the statement for a very dear one, and would compile it.
     ("jit", "off"),
+    // Between two statements of a transaction there is nothing but our own arithmetic. Who is silent for so long stands still
+    // or is cut off, and lets go of what it has locked.
+    ("idle_in_transaction_session_timeout", "10s"),
+    // Longer than that: whoever waits for such a one has the lock then, and need not fail. Shorter than the limit of the
+    // statement, by which a lock that does not come would look like a mistake of the statement, and of its message.
+    ("lock_timeout", "15s"),
 ];
 
 /// What connections are for.
@@ -51,16 +60,17 @@ pub(super) async fn open(
     settings: &DbSettings,
     purpose: Purpose,
     statements: &Arc<AtomicU64>,
+    doubt: &Doubt,
 ) -> Result<DatabaseConnection> {
     let url = without_tls_to_ourselves(&settings.url);
     greet(&url).await?;
     let Purpose { size, cache, patience } = purpose;
     let mut options = ConnectOptions::new(url);
+    let doubt = doubt.clone();
     options
         .max_connections(size)
         .acquire_timeout(Duration::from_secs(10))
-        // On PostgreSQL: nothing here takes so long, but a search that somebody made to.
-        .statement_timeout(Duration::from_secs(30))
+        .statement_timeout(STATEMENT)
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
         // A connection that was used a moment ago needs no question whether it lives.
@@ -75,7 +85,14 @@ pub(super) async fn open(
                 .pragma("cache_size", cache)
                 .pragma("temp_store", "MEMORY")
         })
-        .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway").options(PLANS));
+        .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway").options(SETTINGS))
+        .map_sqlx_postgres_pool_opts(move |options| {
+            let doubt = doubt.clone();
+            options.after_release(move |connection, _| {
+                let doubt = doubt.clone();
+                Box::pin(async move { doubt.admits(connection).await })
+            })
+        });
     let mut connection = Database::connect(options).await.map_err(away)?;
     let statements = Arc::clone(statements);
     connection.set_metric_callback(move |_| {

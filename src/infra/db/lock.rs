@@ -3,7 +3,8 @@
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tokio::sync::OnceCell;
 
-use crate::error::Result;
+use super::refusal::is_overdue;
+use crate::error::{Error, Result};
 
 /// Holds back every other transaction that names one of `keys`, until this one ends. Keys are taken in the given order:
 /// sort them, or two transactions may wait for each other (PostgreSQL then breaks one off and
@@ -14,8 +15,7 @@ pub async fn lock(tx: &impl ConnectionTrait, keys: &[impl AsRef<str> + Sync]) ->
     }
     let keys: Vec<String> = keys.iter().map(|key| key.as_ref().to_owned()).collect();
     let sql = "SELECT count(pg_advisory_xact_lock(hashtextextended(k, 0))) FROM unnest($1::text[]) AS k";
-    tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await?;
-    Ok(())
+    wait(tx, Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await
 }
 
 /// Takes one of `keys` as [`lock()`] does: one that is free, else it waits for any of them.
@@ -30,8 +30,17 @@ pub async fn lock_one_of(tx: &impl ConnectionTrait, keys: &[&str]) -> Result<()>
     let sql = "SELECT COALESCE(
         (SELECT true FROM unnest($1::text[]) AS k WHERE pg_try_advisory_xact_lock(hashtextextended(k, 0)) LIMIT 1),
         (SELECT count(pg_advisory_xact_lock(hashtextextended($1[1], 0))) > 0))";
-    tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await?;
-    Ok(())
+    wait(tx, Statement::from_sql_and_values(DbBackend::Postgres, sql, [keys.into()])).await
+}
+
+/// Who takes many locks may wait for each of them for a while, and for all together longer than a statement may take. That is
+/// no mistake of the statement, which did nothing but wait.
+async fn wait(tx: &impl ConnectionTrait, statement: Statement) -> Result<()> {
+    match tx.query_one_raw(statement).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_overdue(&error) => Err(Error::Unavailable { service: "database", source: error.into() }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// How many locks the server has room for, all transactions together; it fails when there are more.

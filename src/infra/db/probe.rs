@@ -12,11 +12,15 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement,
     TransactionOptions, TransactionTrait,
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use super::{
     DbSettings, READER_CACHE,
-    connect::{Purpose, open},
+    connect::{Purpose, STATEMENT, open},
+    doubt::Doubt,
 };
 use crate::error::{Error, Result};
 
@@ -25,18 +29,23 @@ const PURPOSE: Purpose = Purpose { size: 1, cache: READER_CACHE, patience: Durat
 /// How long an answer is waited for before it is asked whether the server is there at all.
 const SLOW: Duration = Duration::from_secs(1);
 /// What the answer to that may take.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// How long anything is waited for, also while the server is there: a connection of which the network has forgotten the other
+/// end gives no answer either. Twice what the server lets a statement take, which is far more than a transaction does.
+const LONGEST: Duration = Duration::from_secs(2 * STATEMENT.as_secs());
 
 /// The connection, opened when it is needed first. Asked by one at a time.
 #[derive(Clone)]
 pub(super) struct Probe {
     settings: DbSettings,
     connection: Arc<Mutex<Option<DatabaseConnection>>>,
+    /// Of the connections on which others are not answered.
+    doubt: Doubt,
 }
 
 impl Probe {
-    pub(super) fn new(settings: DbSettings) -> Self {
-        Self { settings, connection: Arc::default() }
+    pub(super) fn new(settings: DbSettings, doubt: Doubt) -> Self {
+        Self { settings, connection: Arc::default(), doubt }
     }
 
     pub(super) async fn ask(&self) -> Result<()> {
@@ -47,20 +56,34 @@ impl Probe {
     }
 
     /// Waits for an answer that was asked for on another connection, and gives up when it does not come because the server
-    /// is away. A statement may take its time, and so may waiting for a connection that others use.
-    pub(super) async fn watch<T>(
+    /// is away. A statement may take its time, and so may waiting for a connection that others use; but a minute for all of it.
+    pub(super) async fn watch<T, E: From<DbErr>>(
         &self,
         backend: DbBackend,
-        answer: impl Future<Output = Result<T, DbErr>>,
-    ) -> Result<T, DbErr> {
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.watch_for(backend, LONGEST, answer).await
+    }
+
+    async fn watch_for<T, E: From<DbErr>>(
+        &self,
+        backend: DbBackend,
+        longest: Duration,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         if backend != DbBackend::Postgres {
             // A file is no server that could be away.
             return answer.await;
         }
         let mut answer = pin!(answer);
+        let end = Instant::now() + longest;
         loop {
-            if let Ok(outcome) = timeout(SLOW, &mut answer).await {
+            if let Ok(outcome) = timeout(SLOW.min(longest), &mut answer).await {
                 return outcome;
+            }
+            if Instant::now() >= end {
+                self.doubt.rise();
+                return Err(DbErr::Custom("no answer came, though the server is there".to_owned()).into());
             }
             // Boxed: every future that begins a transaction would be as large as opening a connection.
             let looked = tokio::select! {
@@ -73,7 +96,8 @@ impl Probe {
                 Ok(Err(error)) => error.chain(),
                 Err(_) => "it does not answer".to_owned(),
             };
-            return Err(DbErr::Conn(RuntimeErr::Internal(trouble)));
+            self.doubt.rise();
+            return Err(DbErr::Conn(RuntimeErr::Internal(trouble)).into());
         }
     }
 
@@ -83,7 +107,7 @@ impl Probe {
         // Taken out: one that failed, or on which somebody did not wait for the answer, is not asked again.
         let connection = match kept.take() {
             Some(connection) => connection,
-            None => open(&self.settings, PURPOSE, &Arc::new(AtomicU64::new(0))).await?,
+            None => open(&self.settings, PURPOSE, &Arc::new(AtomicU64::new(0)), &self.doubt).await?,
         };
         let is_writable = match connection.get_database_backend() {
             DbBackend::Postgres => postgres_writes(&connection).await?,
@@ -146,5 +170,21 @@ impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The settings hold a password.
         f.debug_struct("Probe").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_not_waited_for_even_while_the_server_is_there() {
+        let settings = DbSettings { url: "sqlite::memory:".to_owned(), max_connections: 1 };
+        let probe = Probe::new(settings, Doubt::default());
+        let never = pending::<Result<()>>();
+        let error = probe.watch_for(DbBackend::Postgres, Duration::from_millis(20), never).await.unwrap_err();
+        assert!(matches!(error, Error::Bug(_)), "the server is there: {}", error.chain());
     }
 }

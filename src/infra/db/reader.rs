@@ -12,7 +12,7 @@ use sea_orm::{
     prelude::async_trait::async_trait,
 };
 
-use super::{POLICY, is_away, probe::Probe};
+use super::{POLICY, probe::Probe, refusal::is_away};
 use crate::infra::resilience::Breaker;
 
 /// Connections for reading. Cheap to clone.

@@ -30,7 +30,7 @@ impl Db {
         let tx = self.begin().await?;
         if self.backend() == DbBackend::Postgres {
             // Building an index may take its time, and so may waiting for whoever does.
-            tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
+            tx.execute_unprepared("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
         }
         lock(&tx, &["migrate"]).await?;
         let Difference { missing, unknown } = compare(&tx).await?;

@@ -160,10 +160,10 @@ async fn lease(
 
 /// What is handed out in its turn.
 async fn next(tx: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>, limit: u64) -> Result<Vec<i64>> {
-    // A message waits while an earlier one of its key is being worked on or waits for its retry; where each takes long,
-    // while there is an earlier one at all that is not dead.
+    // A message waits while an earlier one of its key is being worked on, but for none that waits for its retry, which may be
+    // hours away; where each takes long, while there is an earlier one at all that is not dead.
     let in_the_way = if topic.has_series() {
-        "AND (earlier.leased_until >= $2 OR earlier.available_at > $2)".to_owned()
+        "AND earlier.leased_until >= $2".to_owned()
     } else {
         format!("AND (earlier.losses < {DEAD} OR earlier.leased_until IS NULL OR earlier.leased_until >= $2)")
     };
@@ -288,9 +288,11 @@ async fn depth(db: &impl ConnectionTrait, topic: Topic, now: DateTime<Utc>) -> R
         .unwrap_or_default()
         .unsigned_abs();
     let dead = graveyard::count(db, topic, now).await?;
-    let oldest = all().filter(living(now)).order_by_asc(message::Column::Id).one(db).await?;
+    let oldest = all().filter(living(now)).filter(message::Column::AvailableAt.lte(now));
+    let oldest = oldest.order_by_asc(message::Column::Id).one(db).await?;
     Ok(Depth {
         messages: count.saturating_sub(dead),
+        held: 0,
         oldest: Some(oldest.and_then(|m| (now - m.enqueued_at).to_std().ok()).unwrap_or_default()),
         dead,
     })

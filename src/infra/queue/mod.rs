@@ -6,9 +6,9 @@
 //! - it is delivered at least once, and may be delivered again at any time until it is acknowledged;
 //! - messages of one key are delivered in the order they were published, one batch at a time, also with several consumers,
 //!   unless one of them is retried: while it waits, later ones of its key may overtake it. So may they overtake one that is
-//!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, and one that
-//!   was published before the number of partitions changed. (The reader decides by the repository's revision, not by the
-//!   order of arrival: order spares it work, nothing more.)
+//!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, one that
+//!   is larger than 64 KB, and one that was published before the number of partitions changed. (The reader decides by the
+//!   repository's revision, not by the order of arrival: order spares it work, nothing more.)
 //! - a consumer that dies gives its messages back;
 //! - a message that its consumers die of does not come back for ever: beyond [`DELIVERY_LIMIT`] it is handed out alone, and
 //!   beyond as much again it is a [`DeadLetter`].
@@ -39,6 +39,17 @@ pub const HOLD: Duration = Duration::from_mins(10);
 /// How often a message may be in the hands of a consumer that is lost, before it is suspected; and as often again alone,
 /// before it is a dead letter. Deployments cut off consumers too, hence not two or three.
 pub const DELIVERY_LIMIT: u32 = 20;
+
+/// The ladder: pauses before what failed is tried again, as often as there are rungs, and one time more.
+pub const RUNGS: [Duration; 7] = [
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_mins(2),
+    Duration::from_mins(8),
+    Duration::from_mins(32),
+    Duration::from_hours(2),
+];
 
 /// What a queue is for. Topics know nothing of each other: what is slow in one holds up nothing in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,13 +136,24 @@ pub enum Settlement {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Messages that are not settled for good, those that wait for a retry included. Of RabbitMQ, those that other processes
-    /// hold at this moment are not counted: the protocol does not tell.
+    /// hold at this moment are not counted: the protocol does not tell, so each of them [tells](Queue::holding).
     pub messages: u64,
-    /// Age of the oldest of them. Of RabbitMQ only a handle that consumes can tell: the first message of each partition is in
-    /// the hands of whoever consumes it, and the protocol shows no other.
+    /// Those of them that this handle holds. Nought for the table, which tells of all of them to everybody.
+    pub held: u64,
+    /// Age of the oldest of them, those left out that wait for a retry. Of RabbitMQ only a handle that consumes can tell: the
+    /// first message of each partition is in the hands of whoever consumes it, and the protocol shows no other.
     pub oldest: Option<Duration>,
     /// Dead letters that nobody has [taken](Queue::dead_letters) yet.
     pub dead: u64,
+}
+
+/// What a handle holds: messages in the hands of its callers, and those that wait there to be handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// How many.
+    pub messages: u64,
+    /// Age of the oldest of them; `None` for a handle that consumes nothing.
+    pub oldest: Option<Duration>,
 }
 
 /// A message that the queue has given up: its consumers died of it again and again, or could not read it.
@@ -278,12 +300,12 @@ impl Queue {
         self.topic
     }
 
-    /// Age of the oldest message that this handle holds, without asking anybody; `None` where the [depth](Self::depth) tells it
+    /// What this handle holds of a broker's messages, without asking anybody; nothing where the [depth](Self::depth) tells it
     /// to everybody.
-    pub fn oldest_held(&self) -> Option<Duration> {
+    pub fn holding(&self) -> Holding {
         match &self.place {
-            Place::Table(_) => None,
-            Place::Broker(rabbit) => rabbit.oldest_held(),
+            Place::Table(_) => Holding::default(),
+            Place::Broker(rabbit) => rabbit.holding(),
         }
     }
 

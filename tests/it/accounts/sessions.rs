@@ -107,7 +107,8 @@ async fn use_puts_the_end_off_but_not_for_ever() {
         assert!(sessions::list(&app, user.id).await.unwrap().is_empty());
         // What has ended is not kept for ever.
         pass(TimeDelta::days(31));
-        assert_eq!(sessions::clear(&app).await.unwrap(), 2);
+        let now = app.clock.now();
+        assert_eq!(app.db.transact(|tx| async move { sessions::clear(&*tx, now).await }).await.unwrap(), 2);
         assert_eq!(session::Entity::find().count(test.db.read()).await.unwrap(), 0);
     })
     .await;

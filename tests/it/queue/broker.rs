@@ -71,7 +71,7 @@ impl TestBroker {
         let rungs: Vec<String> = self.settings.rungs.iter().map(|rung| format!("retry.{}", rung.as_millis())).collect();
         for topic in ["records", "resyncs"] {
             let partitions = (0..self.settings.partitions).map(|number| number.to_string());
-            let others = ["suspects", "dead", "presence", "wanting"].map(str::to_owned);
+            let others = ["large", "suspects", "dead", "presence", "wanting"].map(str::to_owned);
             for end in partitions.chain(rungs.iter().cloned()).chain(others) {
                 let name = format!("{}.bluesky.{topic}.{end}", self.settings.prefix);
                 channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();

@@ -154,7 +154,7 @@ async fn what_no_queue_takes_is_an_error_and_the_topology_is_mended() {
 
 /// More bytes than may be under way without a confirmation.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_publication_arrives_whole_and_in_order() {
+async fn a_large_publication_arrives_whole_and_in_order_but_for_what_is_large() {
     with(TestBroker::new(broker::url()).await, async |broker| {
         let queue = open(broker).await;
         let body = |n: usize| format!("{n} {}", "x".repeat(if n % 3 == 1 { 10 } else { 700_000 }));
@@ -172,6 +172,46 @@ async fn a_large_publication_arrives_whole_and_in_order() {
             came.extend(batch.iter().map(|delivery| delivery.body.clone()));
             settle(&queue, batch, Settlement::Ack).await;
         }
+        // Those that are large are in a queue of their own, and in order there.
+        for is_large in [false, true] {
+            let kind =
+                |bodies: &[String]| bodies.iter().filter(|body| (body.len() > 1_000) == is_large).cloned().collect();
+            let (came, sent): (Vec<String>, Vec<String>) = (kind(&came), kind(&sent));
+            assert!(came == sent, "{} messages came", came.len());
+        }
+    })
+    .await;
+}
+
+/// The broker counts messages, not bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_large_messages_are_held_at_once_however_many_there_are() {
+    with(TestBroker::new(broker::url()).await, async |broker| {
+        let queue = open(broker).await;
+        let body = |n: usize| format!("{n} {}", "x".repeat(100_000));
+        let mut sent: Vec<String> = (0..30).map(body).collect();
+        queue.publish(sent.iter().map(|body| message(body, body)).collect()).await.unwrap();
+        let (started, mut came) = (Instant::now(), Vec::new());
+        while came.len() < sent.len() {
+            assert!(started.elapsed() < PATIENCE, "{} messages came", came.len());
+            let batch = queue.receive(100).await.unwrap();
+            assert!(queue.holding().messages <= 8, "{:?}", queue.holding());
+            if batch.is_empty() {
+                queue.wait().await;
+                continue;
+            }
+            let mut settlements = Vec::new();
+            for delivery in batch {
+                // Those that are tried again stay what they are.
+                let settlement =
+                    if delivery.attempts > 0 { Settlement::Ack } else { Settlement::Retry(Duration::ZERO) };
+                came.extend((settlement == Settlement::Ack).then(|| delivery.body.clone()));
+                settlements.push((delivery, settlement));
+            }
+            queue.settle(settlements).await.unwrap();
+        }
+        sent.sort();
+        came.sort();
         assert!(came == sent, "{} messages came", came.len());
     })
     .await;

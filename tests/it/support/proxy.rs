@@ -1,6 +1,7 @@
-//! A way to a server that the test can cut, and close.
+//! A way to a server that the test can cut, close, and let fall silent.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -8,6 +9,7 @@ use std::{
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 use url::Url;
@@ -17,6 +19,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     server: String,
     open: Arc<Mutex<JoinSet<()>>>,
+    is_silent: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -35,16 +38,25 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let open = Arc::new(Mutex::new(JoinSet::new()));
         let connections = Arc::clone(&open);
+        let (is_silent, silence) = watch::channel(false);
         let accepting = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let target = target.clone();
+                let (target, mut silence) = (target.clone(), silence.clone());
                 connections.lock().unwrap().spawn(async move {
                     let Ok(mut server) = TcpStream::connect(target).await else { return };
-                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                    let silenced = async {
+                        let _ = silence.wait_for(|is_silent| *is_silent).await;
+                    };
+                    tokio::select! {
+                        biased;
+                        // For ever, with both ends open.
+                        () = silenced => pending().await,
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                    }
                 });
             }
         });
-        Self { address, server: url.to_owned(), open, accepting }
+        Self { address, server: url.to_owned(), open, is_silent, accepting }
     }
 
     /// The same URL, through the proxy.
@@ -53,6 +65,17 @@ impl Proxy {
         url.set_host(Some(&self.address.ip().to_string())).unwrap();
         url.set_port(Some(self.address.port())).unwrap();
         url.to_string()
+    }
+
+    /// From now on no connection says anything any more, as when the server's machine has vanished; new ones are taken, and say
+    /// nothing either.
+    pub(crate) fn fall_silent(&self) {
+        self.is_silent.send_replace(true);
+    }
+
+    /// Lets new connections through again; those from before stay as they are.
+    pub(crate) fn speak(&self) {
+        self.is_silent.send_replace(false);
     }
 
     /// Cuts every connection that is open; new ones are let through.

@@ -7,14 +7,18 @@ use crate::{
     app::App,
     domain::ingest::parked::{Parked, Stage, park},
     error::Result,
-    infra::{kv::Topic, queue::Queue},
+    infra::{
+        kv::{Fence, Topic},
+        queue::Queue,
+    },
 };
 
 /// Letters that are taken at once.
 const LETTERS: usize = 50;
 
-/// Parks dead letters of a queue; how many there were. Again, until it returns nought.
-pub async fn collect(app: &App, queue: &Queue) -> Result<usize> {
+/// Parks dead letters of a queue; how many there were. Again, until it returns nought. Written in the name
+/// of a lock: one collects for all.
+pub async fn collect(app: &App, queue: &Queue, fence: &Fence) -> Result<usize> {
     let dead = queue.dead_letters(LETTERS).await?;
     let letters: Vec<(String, Parked)> = dead
         .letters
@@ -33,7 +37,12 @@ pub async fn collect(app: &App, queue: &Queue) -> Result<usize> {
     }
     let refused: Vec<(&String, &Parked)> = letters.iter().map(|(body, parked)| (body, parked)).collect();
     let refused = &refused;
-    app.db.transact(|tx| async move { park(&*tx, app.clock.now(), refused).await }).await?;
+    app.db
+        .transact(|tx| async move {
+            fence.admit(&*tx).await?;
+            park(&*tx, app.clock.now(), refused).await
+        })
+        .await?;
     app.kv.bell(Topic::Failures).ring();
     // Only now: a letter that is taken twice is parked once.
     dead.forget().await?;

@@ -135,7 +135,7 @@ pub async fn discard(app: &App, actor: &Actor, choice: &Choice, why: &str) -> Re
         return Ok(decided);
     }
     let ids = decided.results.iter().map(|decision| decision.failure.id).collect();
-    close(app, actor, ids, FailureState::Discarded, why).await?;
+    close(app, actor, (ids, None), FailureState::Discarded, why).await?;
     for decision in &mut decided.results {
         decision.became = Became::Discarded;
     }
@@ -192,7 +192,7 @@ async fn again(app: &App, actor: &Actor, chunk: &mut [Decision], end: Option<Ins
     }
     // Those that the pipeline takes as they are, together.
     let mut batch: Vec<(&mut Decision, String)> = Vec::new();
-    let (mut applied, mut requeued) = (Vec::new(), Vec::new());
+    let mut applied = Vec::new();
     for decision in chunk {
         let Some(payload) = payloads.remove(&decision.failure.id) else {
             decision.became = Became::Skipped;
@@ -203,18 +203,19 @@ async fn again(app: &App, actor: &Actor, chunk: &mut [Decision], end: Option<Ins
             decision.became = Became::Failed(Error::invalid("payload", "PAYLOAD_CUT", why));
         } else if decision.failure.stage == Stage::Queue.as_str() {
             decision.became = requeue(app, &decision.failure, payload).await?;
-            requeued.push(decision.failure.id);
+            // Before anything else can fail: it is in its queue already. Unless it has died again meanwhile.
+            let once = Some(decision.failure.attempts);
+            let why = "put back into its queue";
+            close(app, actor, (vec![decision.failure.id], once), FailureState::Resolved, why).await?;
         } else if resync::is_request(&payload) {
             decision.became = read_again(app, &payload, end).await?;
             if matches!(decision.became, Became::Applied) {
-                applied.push(decision.failure.id);
+                resolve(app, actor, vec![decision.failure.id]).await?;
             }
         } else {
             batch.push((decision, payload));
         }
     }
-    // Before anything else can fail: they are in the queue already.
-    close(app, actor, requeued, FailureState::Resolved, "put back into its queue").await?;
     let (decisions, messages): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     for (decision, outcome) in decisions.into_iter().zip(submit(app, &messages).await?) {
         decision.became = match outcome {
@@ -225,7 +226,12 @@ async fn again(app: &App, actor: &Actor, chunk: &mut [Decision], end: Option<Ins
             }
         };
     }
-    close(app, actor, applied, FailureState::Resolved, "applied, or overtaken by now").await
+    resolve(app, actor, applied).await
+}
+
+/// Ends the waiting of messages that are applied, also if others have failed at them meanwhile.
+async fn resolve(app: &App, actor: &Actor, ids: Vec<i64>) -> Result<()> {
+    close(app, actor, (ids, None), FailureState::Resolved, "applied, or overtaken by now").await
 }
 
 /// Puts a dead letter back. Whoever it killed is not this process then: the queue counts what its consumers die of.
@@ -254,24 +260,32 @@ async fn read_again(app: &App, request: &str, end: Option<Instant>) -> Result<Be
     }
 }
 
-/// Ends the waiting of messages that are parked still.
-async fn close(app: &App, actor: &Actor, ids: Vec<i64>, state: FailureState, why: &str) -> Result<()> {
+/// Ends the waiting of messages that are parked still; where a number of attempts is given, only of those that have failed no
+/// more often.
+async fn close(
+    app: &App,
+    actor: &Actor,
+    (ids, attempts): (Vec<i64>, Option<i32>),
+    state: FailureState,
+    why: &str,
+) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
     let ids = &ids;
     app.db
         .transact(|tx| async move {
+            // Whoever parks one takes it as well: none fails between the look and the end.
             lock(&*tx, &LOCK).await?;
             let now = app.clock.now();
-            let these = || among(tx.get_database_backend(), failure::Column::Id, ids.clone());
             let parked = Filter { ids: Some(ids.clone()), ..Filter::parked() };
-            let rows = without_payload(parked.select(app.db.backend())).all(&*tx).await?;
+            let mut rows = without_payload(parked.select(app.db.backend())).all(&*tx).await?;
+            rows.retain(|row| attempts.is_none_or(|attempts| row.attempts == attempts));
+            let these = rows.iter().map(|row| row.id).collect();
             failure::Entity::update_many()
                 .col_expr(failure::Column::State, Expr::value(state.as_str()))
                 .col_expr(failure::Column::ResolvedAt, Expr::value(now))
-                .filter(these())
-                .filter(failure::Column::State.eq(FailureState::Parked))
+                .filter(among(tx.get_database_backend(), failure::Column::Id, these))
                 .exec(&*tx)
                 .await?;
             let entry = |row: Model| log::ActiveModel {

@@ -39,8 +39,8 @@ use crate::{
 const CLEARED: u64 = 500;
 
 /// Parks a message that was tried too often, or that nobody can act on.
-pub async fn give_up(app: &App, body: &String, error: &Error) -> Result<()> {
-    let parked = Parked::at(Stage::Fetch, error.reason(), error.chain());
+pub async fn give_up(app: &App, stage: Stage, body: &String, error: &Error) -> Result<()> {
+    let parked = Parked::at(stage, error.reason(), error.chain());
     let parked = &parked;
     app.db.transact(|tx| async move { park(&*tx, app.clock.now(), &[(body, parked)]).await }).await?;
     app.kv.bell(Topic::Failures).ring();

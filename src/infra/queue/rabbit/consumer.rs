@@ -52,6 +52,8 @@ use crate::{
 /// Messages that are held of a partition where each takes minutes: the last of them must not wait for the half hour after
 /// which the broker takes it for lost.
 const SLOW_PREFETCH: u16 = 8;
+/// Messages that are held of those that are large, each of which may have a megabyte and more.
+const LARGE_PREFETCH: u16 = 8;
 /// Messages that a lane takes in at one look.
 const CHUNK: usize = 64;
 /// Between two looks of a lane, unless there was more than it could take: under load the broker's messages come one by one, and
@@ -89,6 +91,7 @@ impl Consumer {
         for number in 0..partitions {
             consumer.add(topology.partition(topic, number), consumer.prefetch(), true);
         }
+        consumer.add(topology.large(topic), consumer.prefetch().min(LARGE_PREFETCH), false);
         consumer.add(topology.suspects(topic), 1, false);
         tokio::spawn(Arc::clone(&consumer).find_former(partitions));
         tokio::spawn(Arc::clone(&consumer).keep_balance());
@@ -183,15 +186,20 @@ impl Consumer {
         for incoming in incoming {
             match incoming.map(|incoming| (decode(&incoming), incoming)) {
                 Ok((Some(held), incoming)) => self.shelf().arrive(lane, incoming.delivery_tag, held),
-                Ok((None, incoming)) => foreign.push(incoming),
+                Ok((None, incoming)) => {
+                    self.shelf().refuse(lane, incoming.delivery_tag);
+                    foreign.push(incoming);
+                }
                 Err(error) => outcome = Err(unavailable(error)),
             }
         }
         self.bell.notify_one();
         for incoming in foreign {
             warn!(queue = %incoming.routing_key, "a message that is not ours goes to the dead letters");
-            if let Err(error) = bounded(incoming.acker.reject(BasicRejectOptions { requeue: false })).await {
-                debug!(%error, "a message was not refused; it comes again");
+            match bounded(incoming.acker.reject(BasicRejectOptions { requeue: false })).await {
+                Ok(_) => self.shelf().refused(lane, incoming.delivery_tag),
+                // Its channel is dead, or ends with it.
+                Err(error) => debug!(%error, "a message was not refused; it comes again"),
             }
         }
         outcome
@@ -229,7 +237,7 @@ impl Consumer {
             .iter()
             .map(|(_, exchange, attempts, published, delivery)| Parcel {
                 exchange: exchange.clone(),
-                routing_key: topology.route(self.topic, &delivery.key),
+                routing_key: topology.route(self.topic, &delivery.key, delivery.body.len()),
                 key: &delivery.key,
                 body: &delivery.body,
                 attempts: *attempts,

@@ -30,7 +30,7 @@ use self::{
     topology::{Topology, short},
 };
 pub(super) use self::{graveyard::Exhumed, shelf::Tag};
-use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Message, Settlement, Topic};
+use super::{BYTES, DELIVERY_LIMIT, Delivery, Depth, Holding, Message, RUNGS, Settlement, Topic};
 use crate::{
     error::{Error, Result},
     infra::{
@@ -39,16 +39,6 @@ use crate::{
     },
 };
 
-/// The ladder of pauses. Those of the process role are among them.
-const RUNGS: [Duration; 7] = [
-    Duration::from_secs(1),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-    Duration::from_mins(2),
-    Duration::from_mins(8),
-    Duration::from_mins(32),
-    Duration::from_hours(2),
-];
 /// How often a consumer looks whether it has more than its share.
 const REBALANCE: Duration = Duration::from_secs(20);
 
@@ -61,7 +51,8 @@ pub struct BrokerSettings {
     pub prefix: String,
     /// Partitions of each topic, the same for all processes: how many consumers can work at the same time.
     pub partitions: u16,
-    /// Most messages that one consumer holds, those that are not handed out yet included; fewer where each takes minutes.
+    /// Most messages that one consumer holds, those that are not handed out yet included; fewer where each takes minutes, and
+    /// a few more that are large.
     pub prefetch: u16,
     /// Pauses before a retry, ascending.
     pub rungs: Vec<Duration>,
@@ -196,7 +187,7 @@ impl Rabbit {
         let published = self.now();
         let mut parcels = Vec::with_capacity(messages.len());
         for Message { key, body } in messages {
-            let (exchange, routing_key) = (shared.topology.exchange(), shared.topology.route(topic, key));
+            let (exchange, routing_key) = (shared.topology.exchange(), shared.topology.route(topic, key, body.len()));
             parcels.push(Parcel { exchange, routing_key, key, body, attempts: 0, published, cause });
         }
         shared.publisher.publish(&parcels).await
@@ -242,13 +233,15 @@ impl Rabbit {
                 return Err(unavailable(error));
             }
         };
-        let held = self.inner.consumer.get().map_or(0, |consumer| consumer.shelf().census().0);
-        Ok(Depth { messages: messages + held as u64, oldest: self.oldest_held(), dead: u64::from(dead) })
+        let Holding { messages: held, oldest } = self.holding();
+        Ok(Depth { messages: messages + held, held, oldest, dead: u64::from(dead) })
     }
 
-    pub(super) fn oldest_held(&self) -> Option<Duration> {
-        let (_, oldest) = self.inner.consumer.get()?.shelf().census();
-        Some(Duration::from_secs(oldest.map_or(0, |published| self.now().saturating_sub(published))))
+    pub(super) fn holding(&self) -> Holding {
+        let Some(consumer) = self.inner.consumer.get() else { return Holding::default() };
+        let (messages, oldest) = consumer.shelf().census();
+        let age = oldest.map_or(0, |published| self.now().saturating_sub(published));
+        Holding { messages: messages as u64, oldest: Some(Duration::from_secs(age)) }
     }
 
     fn now(&self) -> u64 {

@@ -58,7 +58,7 @@ struct Lane<C> {
     open: Option<(u64, C)>,
     /// By number, which is the broker's order.
     waiting: BTreeMap<u64, Held>,
-    /// Numbers of this generation that are handed out.
+    /// Numbers of this generation that are handed out, or about to be refused.
     out: BTreeSet<u64>,
     /// Whether the broker has delivered anything to this generation.
     is_active: bool,
@@ -128,6 +128,24 @@ impl<C: Clone> Shelf<C> {
         if let Some(lane) = self.lanes.get_mut(lane).filter(|lane| lane.open.is_some()) {
             lane.is_active = true;
             lane.waiting.insert(number, held);
+        }
+    }
+
+    /// Notes a delivery that nobody is handed since it is to be refused: no acknowledgement may cover it until it is.
+    pub(super) fn refuse(&mut self, lane: usize, number: u64) {
+        if let Some(lane) = self.lanes.get_mut(lane).filter(|lane| lane.open.is_some()) {
+            lane.is_active = true;
+            lane.out.insert(number);
+        }
+    }
+
+    /// The broker was told that a delivery is refused.
+    pub(super) fn refused(&mut self, lane: usize, number: u64) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.out.remove(&number);
+            if lane.is_leaving && lane.out.is_empty() {
+                lane.leave.notify_one();
+            }
         }
     }
 

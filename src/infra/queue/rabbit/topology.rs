@@ -3,8 +3,9 @@
 //! With the prefix `community.lexicon.calendar`, for each topic of a source (here `bluesky.records`):
 //!
 //! ```text
-//! community.lexicon.calendar ──bluesky.records.N──▶ ….bluesky.records.N   one of the partitions; one active consumer each
-//!          ▲                                          │ a consumer died of it too often
+//! community.lexicon.calendar ──bluesky.records.N──▶ ….bluesky.records.N   one of the partitions, or `large`;
+//!          ▲                                          │                    one active consumer each
+//!          │                                          │ a consumer died of it too often
 //!          │                                          ▼
 //!          │   ….poison ──▶ ….bluesky.records.suspects   handed out one at a time
 //!          │                                          │ died of it again and again
@@ -30,6 +31,11 @@ use crate::infra::queue::Topic;
 /// Whose records these are: the first part of a routing key. A further source that comes over the queue is a further value
 /// here, with queues of its own.
 const SOURCE: &str = "bluesky";
+
+/// Bytes from which on a message counts as large.
+const LARGE: usize = 64 << 10;
+/// The end of the name of their queue, and of its routing key.
+const LARGE_ONES: &str = "large";
 
 /// What a deployment chooses of the topology.
 #[derive(Clone, Debug)]
@@ -84,7 +90,13 @@ impl Topology {
 
     /// The routing key of a message: its partition. The same for every process and for ever, since it depends on the key and
     /// the number of partitions alone: FNV-1a with 64 bits, modulo that number.
-    pub(super) fn route(&self, topic: Topic, key: &str) -> String {
+    ///
+    /// Those of a large one have a queue of their own, whatever the key: the broker bounds what a consumer holds by number
+    /// only, and that number is chosen for the messages that there are, of a kilobyte or two.
+    pub(super) fn route(&self, topic: Topic, key: &str, bytes: usize) -> String {
+        if bytes > LARGE {
+            return format!("{SOURCE}.{}.{LARGE_ONES}", topic.as_str());
+        }
         let hash = key
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -98,6 +110,11 @@ impl Topology {
     /// The queue of the n-th partition, which a former configuration may have had more of.
     pub(super) fn partition(&self, topic: Topic, number: u16) -> String {
         self.queue(topic, &number.to_string())
+    }
+
+    /// The queue of messages that are large.
+    pub(super) fn large(&self, topic: Topic) -> String {
+        self.queue(topic, LARGE_ONES)
     }
 
     /// The queue of messages that consumers seem to die of.
@@ -124,7 +141,7 @@ impl Topology {
     pub(super) fn waiting(&self, topic: Topic) -> Vec<String> {
         let partitions = (0..self.partitions).map(|number| self.partition(topic, number));
         let rungs = self.rungs.iter().map(|rung| self.rung_queue(topic, *rung));
-        partitions.chain(rungs).chain([self.suspects(topic)]).collect()
+        partitions.chain(rungs).chain([self.large(topic), self.suspects(topic)]).collect()
     }
 
     fn rung_queue(&self, topic: Topic, rung: Duration) -> String {
@@ -148,10 +165,11 @@ impl Topology {
                 ("x-overflow", Argument::Text("reject-publish".to_owned())),
             ]
         };
-        let mut plans: Vec<Plan> = (0..self.partitions)
-            .map(|number| Plan {
-                name: self.partition(topic, number),
-                binding: Some((self.exchange(), format!("{SOURCE}.{}.{number}", topic.as_str()))),
+        let ends = (0..self.partitions).map(|number| number.to_string()).chain([LARGE_ONES.to_owned()]);
+        let mut plans: Vec<Plan> = ends
+            .map(|end| Plan {
+                name: self.queue(topic, &end),
+                binding: Some((self.exchange(), format!("{SOURCE}.{}.{end}", topic.as_str()))),
                 arguments: [one_consumer.clone(), ("x-delivery-limit", limit.clone())]
                     .into_iter()
                     .chain(leads_to(self.poison()))
@@ -234,9 +252,19 @@ mod tests {
     #[test]
     fn the_partition_of_a_key_never_changes() {
         let topology = topology(8);
-        assert_eq!(topology.route(Topic::Records, ""), "bluesky.records.5");
-        assert_eq!(topology.route(Topic::Resyncs, "a"), "bluesky.resyncs.4");
-        assert_eq!(topology.route(Topic::Records, "foobar"), "bluesky.records.0");
+        assert_eq!(topology.route(Topic::Records, "", 0), "bluesky.records.5");
+        assert_eq!(topology.route(Topic::Resyncs, "a", 0), "bluesky.resyncs.4");
+        assert_eq!(topology.route(Topic::Records, "foobar", LARGE), "bluesky.records.0");
+    }
+
+    #[test]
+    fn what_is_large_has_a_queue_of_its_own() {
+        let topology = topology(8);
+        let routes = ["a", "b"].map(|key| topology.route(Topic::Records, key, LARGE + 1));
+        assert_eq!(routes, ["bluesky.records.large", "bluesky.records.large"]);
+        let plans = topology.queues(Topic::Records);
+        let plan = plans.iter().find(|plan| plan.name == topology.large(Topic::Records)).unwrap();
+        assert_eq!(plan.binding, Some(("p".to_owned(), "bluesky.records.large".to_owned())));
     }
 
     #[test]
@@ -244,7 +272,7 @@ mod tests {
         let topology = topology(8);
         let mut counts = BTreeMap::<String, u32>::new();
         for number in 0..8_000 {
-            *counts.entry(topology.route(Topic::Records, &format!("did:plc:{number:024}"))).or_default() += 1;
+            *counts.entry(topology.route(Topic::Records, &format!("did:plc:{number:024}"), 9)).or_default() += 1;
         }
         assert!(counts.len() == 8 && counts.values().all(|count| (800..1_200).contains(count)), "{counts:?}");
     }

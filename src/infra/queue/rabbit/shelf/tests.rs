@@ -154,3 +154,27 @@ fn what_nobody_settles_goes_back_to_the_broker() {
     assert!(shelf.may_leave(0));
     assert_eq!(told(&shelf.finish(&[tag(&out[0])])), []);
 }
+
+#[test]
+fn no_acknowledgement_covers_what_is_to_be_refused() {
+    let mut shelf = shelf();
+    arrive(&mut shelf, 0, 1, "a");
+    shelf.refuse(0, 2);
+    arrive(&mut shelf, 0, 3, "b");
+    let tags: Vec<Tag> = shelf.take(9, ALL, true).iter().map(tag).collect();
+    assert_eq!(told(&shelf.finish(&tags)), [(1, true), (3, false)], "the second would be deleted");
+    shelf.refused(0, 2);
+    arrive(&mut shelf, 0, 4, "c");
+    let tags: Vec<Tag> = shelf.take(9, ALL, true).iter().map(tag).collect();
+    assert_eq!(told(&shelf.finish(&tags)), [(4, true)]);
+}
+
+#[test]
+fn a_lane_leaves_when_the_last_is_refused() {
+    let mut shelf = shelf();
+    shelf.refuse(0, 1);
+    shelf.leave(0);
+    assert!(!shelf.may_leave(0));
+    shelf.refused(0, 1);
+    assert!(shelf.may_leave(0));
+}
