@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
     time::Instant,
 };
@@ -58,11 +58,11 @@ pub async fn await_tables(config: &Config) -> Result<()> {
 }
 
 /// Runs the roles until SIGTERM, SIGINT, or the end of one of them, and then for as long as they need to finish, at most
-/// the configured grace.
+/// the configured grace, or until the next such signal.
 pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) -> Result<()> {
     let shutdown = CancellationToken::new();
     // Watched from here on: a signal during the start is no sudden death.
-    let signalled = signalled();
+    let mut signals = Signals::watch();
     // Bound before anything else is opened: a taken port is told at once.
     let listener = listen::bind(&app.config.http).await?;
     let mut tasks = JoinSet::new();
@@ -92,13 +92,19 @@ pub async fn run(app: App, roles: &BTreeSet<Role>, metrics: PrometheusHandle) ->
     info!(roles = names.join(","), "started");
     tasks.spawn(telemetry::keep_up(metrics, shutdown.clone()));
     let failure = tokio::select! {
-        () = signalled => None,
+        name = signals.next() => {
+            info!("{name}: finishing");
+            None
+        }
         ended = tasks.join_next() => Some(ended),
     };
     shutdown.cancel();
     let grace = app.config.http.shutdown_grace();
-    if tokio::time::timeout(grace, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
-        warn!("not everything finished within {} s; leaving", grace.as_secs());
+    tokio::select! {
+        () = async { while tasks.join_next().await.is_some() {} } => {}
+        () = tokio::time::sleep(grace) => warn!("not everything finished within {} s; leaving", grace.as_secs()),
+        // Whoever says it twice does not want to wait.
+        name = signals.next() => warn!("{name} again: leaving before everything has finished"),
     }
     match failure {
         None => Ok(()),
@@ -135,17 +141,27 @@ async fn serve(
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT, those counted that come from the call on.
-fn signalled() -> impl Future<Output = ()> {
-    let watched = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    async move {
-        let (Ok(mut terminate), Ok(mut interrupt)) = watched else {
+/// What asks the process to end; none where signals cannot be watched.
+struct Signals(Option<[(&'static str, Signal); 2]>);
+
+impl Signals {
+    /// Those that come from now on.
+    fn watch() -> Self {
+        let (Ok(terminate), Ok(interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
             warn!("signals cannot be watched; only a failure ends the process");
+            return Self(None);
+        };
+        Self(Some([("SIGTERM", terminate), ("SIGINT", interrupt)]))
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        let Some([(terminate, terminated), (interrupt, interrupted)]) = &mut self.0 else {
             return std::future::pending().await;
         };
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: finishing"),
-            _ = interrupt.recv() => info!("SIGINT: finishing"),
+            _ = terminated.recv() => terminate,
+            _ = interrupted.recv() => interrupt,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use gateway::infra::db::Db;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::{
     faults::servers::redis_alone,
@@ -16,7 +16,7 @@ use crate::{
         database::postgres,
         devnet::HTTP,
         graphql::GraphQl,
-        process::{Program, kill},
+        process::{Program, kill, signal},
     },
 };
 
@@ -44,11 +44,6 @@ impl Member {
         let metrics = HTTP.get(format!("http://{}/metrics", self.address)).send().await.unwrap().text().await.unwrap();
         let line = |line: &str| line.strip_prefix("gateway_leader{work=\"sweep\"} ").map(|value| value == "1");
         metrics.lines().find_map(line).unwrap_or_default()
-    }
-
-    async fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
     }
 
     /// Whether people are answered.
@@ -99,12 +94,12 @@ async fn trouble(program: &Program, db: &Db) -> [Member; 2] {
 
     let before = fence(db).await;
     let third = Member::start(program).await;
-    second.signal("STOP").await;
+    signal(&second.child, "STOP").await;
     until("nobody takes over from a leader that stands still", || third.leads()).await;
     // From here on nothing is let through that is written in the name of the former holding.
     until("nothing is written in the new leader's name", async || fence(db).await > before).await;
     let now = fence(db).await;
-    second.signal("CONT").await;
+    signal(&second.child, "CONT").await;
     until("a leader that slept through its term goes on leading", async || !second.leads().await).await;
     let begun = Instant::now();
     while begun.elapsed() < TERM {

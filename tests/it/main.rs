@@ -44,5 +44,6 @@ mod reading;
 mod refusals;
 mod rows;
 mod schema;
+mod shutdown;
 mod support;
 mod traces;

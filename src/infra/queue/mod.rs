@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
-pub use self::rabbit::{Broker, BrokerSettings};
+pub use self::rabbit::{Broker, BrokerSettings, partition_of};
 use self::{embedded::Embedded, rabbit::Rabbit};
 use crate::{
     error::Result,

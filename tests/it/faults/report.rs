@@ -6,11 +6,13 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) seed: u64,
-    /// By name: how often, and the longest time from its end until something was committed.
+    /// By name: how often, and the longest time from its end until records of every partition were committed.
     pub(super) faults: BTreeMap<String, (u32, Duration)>,
     /// Messages that the stream sent, each counted once; and all lines, those that came again included.
     pub(super) messages: usize,
     pub(super) lines: usize,
+    /// Of these, messages that cannot be read, and so wait for a person.
+    pub(super) put_aside: usize,
     /// Changes that each subscriber was to see, and how often all of them resumed.
     pub(super) changes: usize,
     pub(super) resumptions: usize,
@@ -36,6 +38,7 @@ impl fmt::Display for Report {
             writeln!(f, "  {name:<22} {times:>4}   going on after {:.2} s at most", longest.as_secs_f64())?;
         }
         writeln!(f, "records sent      {}, in {} deliveries", self.messages, self.lines)?;
+        writeln!(f, "put aside         {}, as they cannot be read", self.put_aside)?;
         writeln!(f, "changes           {}, seen over {} resumptions", self.changes, self.resumptions)?;
         writeln!(f, "lost              {}", self.lost)?;
         write!(f, "doubled           {}", self.doubled)

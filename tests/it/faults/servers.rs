@@ -122,9 +122,8 @@ impl Servers {
         self.all.iter_mut().find(|server| server.kind == kind).unwrap()
     }
 
-    /// For clients.
-    pub(super) fn url(&self, kind: Kind) -> String {
-        self.all.iter().find(|server| server.kind == kind).unwrap().url()
+    pub(super) fn look_at(&self, kind: Kind) -> &Server {
+        self.all.iter().find(|server| server.kind == kind).unwrap()
     }
 
     /// Ends them all and waits for that.
@@ -200,6 +199,14 @@ impl Server {
         let mut said = vec![0; answer.len()];
         socket.read_exact(&mut said).await?;
         Ok(said == answer)
+    }
+
+    /// Whether so many listen to a channel of Redis.
+    pub(super) async fn is_heard_by(&self, count: usize, channel: &str) -> bool {
+        let question = format!("PUBSUB NUMSUB {channel}\r\n");
+        let answer = format!("*2\r\n${}\r\n{channel}\r\n:{count}\r\n", channel.len());
+        let asked = timeout(ANSWER, self.says(question.as_bytes(), answer.as_bytes())).await;
+        asked.is_ok_and(|said| said.is_ok_and(|is_so| is_so))
     }
 
     /// Ends it in good order.

@@ -1,17 +1,19 @@
 //! What the stream sends: histories of many accounts, mixed with each other, some messages several times and late, as a Jetstream
-//! that loses its place does.
+//! that loses its place does; and signs of life, by which one sees that every partition goes on.
 
 use std::collections::{BTreeSet, HashSet};
 
 use fastrand::Rng;
+use gateway::infra::queue::partition_of;
 use serde_json::Value;
 
+use super::broker::PARTITIONS;
 use crate::{
     oracle::{
-        history::{Body, Message, history},
+        history::{Body, Content, Message, debut, history},
         model::State,
     },
-    support::records::BEGINNING,
+    support::records::{BEGINNING, did},
 };
 
 /// After everything that the histories speak of.
@@ -31,8 +33,12 @@ pub(super) struct Source {
 pub(super) struct Round {
     /// In three parts.
     pub(super) parts: [Vec<String>; 3],
-    /// AT-URIs that only the last part speaks of.
-    pub(super) fresh: Vec<String>,
+    /// AT-URIs of the events that the last part begins with, one in each partition, each by an account of its own.
+    pub(super) fresh: BTreeSet<String>,
+    /// The position of the stream behind them.
+    pub(super) fresh_to: i64,
+    /// Records that cannot be read: AT-URI and revision.
+    pub(super) unreadable: BTreeSet<(String, String)>,
     /// How many messages there are, each counted once.
     pub(super) messages: usize,
     /// What they mean. Their accounts are of this round alone.
@@ -67,27 +73,55 @@ impl Source {
             }
         }
         placed.sort_by_key(|(place, _)| *place);
+        let unreadable = placed.iter().filter_map(|(_, message)| refused(message)).collect();
         let mut first = known_first(placed.into_iter().map(|(_, message)| message).collect());
-        let last = first.split_off(first.len() * 2 / 3);
+        let mut last = first.split_off(first.len() * 2 / 3);
         let second = first.split_off(first.len() / 2);
-        let uris = |part: &[Message]| part.iter().filter_map(uri).collect::<BTreeSet<String>>();
-        let told = &uris(&first) | &uris(&second);
-        let fresh = uris(&last).difference(&told).cloned().collect();
-        let parts = [first, second, last].map(|part| part.iter().map(|message| self.line(message)).collect());
-        Round { parts, fresh, messages, expected }
+        let signs: Vec<Message> = self.signs_of_life();
+        let fresh = signs.iter().filter_map(uri).collect();
+        expected.extend(State::expected(&signs));
+        messages += signs.len();
+        last.splice(..0, signs);
+        let mut lines = |part: Vec<Message>| part.iter().map(|message| self.line(message)).collect();
+        let parts: [Vec<String>; 3] = [first, second, last].map(&mut lines);
+        let behind = self.lines - i64::try_from(parts[2].len()).unwrap() + i64::from(PARTITIONS);
+        Round { parts, fresh, fresh_to: position(behind), unreadable, messages, expected }
+    }
+
+    /// An event for each partition.
+    fn signs_of_life(&mut self) -> Vec<Message> {
+        let seed = self.rng.u64(..);
+        let in_partition = |partition| {
+            let mut dids = (0..).map(|number| did(seed, number));
+            dids.find(|did| partition_of(did, PARTITIONS) == partition).unwrap()
+        };
+        let dids: Vec<String> = (0..u64::from(PARTITIONS)).map(in_partition).collect();
+        dids.into_iter().map(|did| debut(&mut self.rng, did)).collect()
     }
 
     /// The next line. The stream sees a message when it sends it; when it happened is what it says itself.
     fn line(&mut self, message: &Message) -> String {
         self.lines += 1;
         let mut json: Value = serde_json::from_str(&message.line()).unwrap();
-        json["time_us"] = (PRESENT + self.lines * PACE).into();
+        json["time_us"] = position(self.lines).into();
         json.to_string()
     }
 }
 
+/// That of the n-th line.
+fn position(number: i64) -> i64 {
+    PRESENT + number * PACE
+}
+
 fn uri(message: &Message) -> Option<String> {
     if let Body::Record(change) = &message.body { Some(change.uri.clone()) } else { None }
+}
+
+/// AT-URI and revision of a record that cannot be read.
+fn refused(message: &Message) -> Option<(String, String)> {
+    let Body::Record(change) = &message.body else { return None };
+    let is_unreadable = matches!(&change.version, Some(version) if version.content == Content::Unreadable);
+    is_unreadable.then(|| (change.uri.clone(), change.rev.clone()))
 }
 
 /// Those about accounts come after the first record of each: before that the gateway has no use for them, and forgets them.

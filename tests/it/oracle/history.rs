@@ -140,6 +140,19 @@ pub(crate) fn history(seed: u64) -> Vec<Message> {
     messages
 }
 
+/// All that an account ever did: an event that is shown in every list, so that whoever follows the changes is told of it.
+pub(crate) fn debut(rng: &mut Rng, did: String) -> Message {
+    let is_shown = |version: &Version| match &version.content {
+        Content::Event(says) => says.visibility == EventVisibility::Public && says.status == EventStatus::Scheduled,
+        _ => false,
+    };
+    let version = std::iter::repeat_with(|| event(rng)).find(is_shown);
+    let at = BEGINNING;
+    let (uri, rkey) = (uri(&did, EVENT, RKEYS[0]), RKEYS[0].to_owned());
+    let change = Change { uri, rev: tid(at, 0), version, collection: EVENT, rkey };
+    Message { did, at, body: Body::Record(change) }
+}
+
 fn account(rng: &mut Rng, author: &mut Author) -> (i64, Body) {
     const OTHERS: [AccountStatus; 4] =
         [AccountStatus::Deactivated, AccountStatus::Suspended, AccountStatus::Takendown, AccountStatus::Deleted];

@@ -177,6 +177,11 @@ impl State {
         self.accounts.extend(other.accounts);
     }
 
+    /// The revision of a record that is known, deleted or not.
+    pub(crate) fn revision(&self, uri: &str) -> Option<&str> {
+        self.ledger.get(uri).map(|(rev, _)| rev.as_str())
+    }
+
     /// How many records are known, deleted ones included.
     pub(crate) fn records(&self) -> usize {
         self.ledger.len()

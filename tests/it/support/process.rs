@@ -86,9 +86,19 @@ impl Program {
 
     /// The same with these roles.
     pub(crate) async fn serve(&self, roles: &str) -> (Child, String) {
+        self.serve_telling(roles, "info", drop).await
+    }
+
+    /// The same with this level of log, which includes that of `gateway::roles::serve`; each line of it is handed on.
+    pub(crate) async fn serve_telling(
+        &self,
+        roles: &str,
+        level: &str,
+        tell: impl Fn(String) + Send + 'static,
+    ) -> (Child, String) {
         let mut command = self.command(&["serve", "--roles", roles, "--listen", "127.0.0.1:0"]);
-        let mut child = command.env("GATEWAY_LOG__LEVEL", "info").stdout(Stdio::null()).spawn().unwrap();
-        let address = address(child.stderr.take().unwrap()).await;
+        let mut child = command.env("GATEWAY_LOG__LEVEL", level).stdout(Stdio::null()).spawn().unwrap();
+        let address = address(child.stderr.take().unwrap(), tell).await;
         (child, address)
     }
 }
@@ -101,16 +111,27 @@ pub(crate) async fn kill(mut child: Child) -> bool {
     ended.is_none()
 }
 
-/// The address that the log names; the rest of the log is read and dropped, so that the writer never waits.
-async fn address(log: ChildStderr) -> String {
+/// Sends a signal, by its name without SIG.
+pub(crate) async fn signal(child: &Child, name: &str) {
+    let id = child.id().expect("it has not ended by itself").to_string();
+    assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
+}
+
+/// The address that the log names; the rest of the log is read all the same, so that the writer never waits.
+async fn address(log: ChildStderr, tell: impl Fn(String) + Send + 'static) -> String {
     let mut lines = BufReader::new(log).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
         let entry: Value = serde_json::from_str(&line).unwrap_or_default();
         if let Some(address) = entry["address"].as_str() {
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            tokio::spawn(async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    tell(line);
+                }
+            });
             return address.to_owned();
         }
         assert!(entry["level"] != "ERROR", "{line}");
+        tell(line);
     }
     panic!("the program ended before it listened");
 }

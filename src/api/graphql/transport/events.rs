@@ -87,6 +87,10 @@ async fn pump<E: Executor>(
                 continue;
             }
         };
+        // What fails or ends only because everything does would seem to do so by itself.
+        if endpoint.inner.shutdown.is_cancelled() {
+            return;
+        }
         let ended = frame.is_none();
         let sent = queue.send_timeout(frame.unwrap_or(COMPLETE), settings.write_timeout).await;
         if sent.is_err() || ended {

@@ -23,6 +23,7 @@ use lapin::uri::AMQPUri;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use self::topology::partition_of;
 use self::{
     consumer::Consumer,
     link::{Link, bounded, unavailable},

@@ -47,6 +47,15 @@ pub(super) struct Topology {
     pub(super) delivery_limit: u32,
 }
 
+/// The partition of a key, of so many. The same for every process and for ever, since it depends on nothing else: FNV-1a with
+/// 64 bits, modulo that number.
+pub fn partition_of(key: &str, partitions: u16) -> u64 {
+    let hash = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    hash % u64::from(partitions.max(1))
+}
+
 /// A queue with what is routed to it.
 #[derive(Debug)]
 struct Plan {
@@ -88,8 +97,7 @@ impl Topology {
         format!("{}.retry.{}", self.prefix, rung.as_millis())
     }
 
-    /// The routing key of a message: its partition. The same for every process and for ever, since it depends on the key and
-    /// the number of partitions alone: FNV-1a with 64 bits, modulo that number.
+    /// The routing key of a message: its partition.
     ///
     /// Those of a large one have a queue of their own, whatever the key: the broker bounds what a consumer holds by number
     /// only, and that number is chosen for the messages that there are, of a kilobyte or two.
@@ -97,10 +105,7 @@ impl Topology {
         if bytes > LARGE {
             return format!("{SOURCE}.{}.{LARGE_ONES}", topic.as_str());
         }
-        let hash = key
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-        format!("{SOURCE}.{}.{}", topic.as_str(), hash % u64::from(self.partitions.max(1)))
+        format!("{SOURCE}.{}.{}", topic.as_str(), partition_of(key, self.partitions))
     }
 
     fn queue(&self, topic: Topic, end: &str) -> String {

@@ -292,10 +292,11 @@ impl<E: Executor> Session<E> {
         self.operations.get(id).is_some_and(|running| running.number == number)
     }
 
-    /// The text of a result, unless its operation was stopped while the result waited.
+    /// The text of a result, unless its operation was stopped while the result waited. When the socket is to be closed, nothing
+    /// is said any more: an operation that fails or ends only because everything does would seem to do so by itself.
     fn release(&mut self, outgoing: Outgoing<E>) -> Option<String> {
         let Outgoing { number, id, what } = outgoing;
-        if !self.is_running(number, &id) {
+        if self.over.is_cancelled() || !self.is_running(number, &id) {
             return None;
         }
         match what {
@@ -312,8 +313,11 @@ impl<E: Executor> Session<E> {
         }
     }
 
-    /// The text of what a shared run tells. Who was stopped is no member any more, and told nothing.
+    /// The text of what a shared run tells, with the same exception. Who was stopped is no member any more, and told nothing.
     fn pass(&mut self, live: Live<E>, queue: &mpsc::Sender<Box<Outgoing<E>>>) -> Option<String> {
+        if self.over.is_cancelled() {
+            return None;
+        }
         let Live { number, id, what } = live;
         match what {
             Shared::Frame(frame, is_first) => {
