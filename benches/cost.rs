@@ -58,7 +58,8 @@ async fn server_time(db: &Db) -> Result<Option<Duration>> {
 
 /// The PostgreSQL server, and those of its settings that the figures depend on most.
 pub(crate) async fn server(db: &Db) -> Result<String> {
-    let sql = "SELECT format('PostgreSQL %s', current_setting('server_version')) || string_agg(format(', %s = %s', name,
+    let sql =
+        "SELECT format('PostgreSQL %s', current_setting('server_version')) || string_agg(format(', %s = %s', name,
         current_setting(name)), '' ORDER BY name) FROM pg_settings
         WHERE name IN ('autovacuum', 'fsync', 'max_wal_size', 'shared_buffers', 'synchronous_commit')";
     Ok(query(sql).fetch_one(db.pool().get_postgres_connection_pool()).await?.try_get(0)?)

@@ -109,8 +109,7 @@ impl Foresight {
     pub(super) fn learn(&self, novelties: &BTreeMap<&'static str, u64>) {
         let all: u64 = novelties.values().sum();
         let news: u64 = Novelty::NEWS.iter().filter_map(|novelty| novelties.get(novelty.as_str())).sum();
-        if all > 0 {
-            let known = (all - news) * 1_000 / all;
+        if let Some(known) = ((all - news) * 1_000).checked_div(all) {
             // Two that learn at the same time may forget one batch: it is an estimate.
             self.0.store((self.0.load(Relaxed) * 3 + known) / 4, Relaxed);
         }
