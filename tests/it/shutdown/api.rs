@@ -39,7 +39,7 @@ async fn an_api_answers_what_it_was_asked_and_sends_its_subscribers_elsewhere() 
         sockets.push((socket, heard));
     }
     let mut feed = Feed::open(&address, None).await.unwrap();
-    let mut fed = vec![feed.next().await.unwrap().unwrap().cursor];
+    let mut streamed = vec![feed.next().await.unwrap().unwrap().cursor];
 
     // A query that runs for as long as the test wants.
     let lock = stand.test.db.pool().begin().await.unwrap();
@@ -53,7 +53,7 @@ async fn an_api_answers_what_it_was_asked_and_sends_its_subscribers_elsewhere() 
         assert_eq!(socket.closed, Some(RESTART));
     }
     while let Some(change) = feed.next().await {
-        fed.push(change.unwrap().cursor);
+        streamed.push(change.unwrap().cursor);
     }
     assert!(!asked.is_finished() && child.try_wait().unwrap().is_none(), "it does not wait for its query");
     lock.rollback().await.unwrap();
@@ -71,11 +71,11 @@ async fn an_api_answers_what_it_was_asked_and_sends_its_subscribers_elsewhere() 
         }
         assert!(heard == all, "{} of {} changes were heard", heard.len(), all.len());
     }
-    let mut feed = Feed::open(&elsewhere, Some(last(&fed))).await.unwrap();
-    while last(&fed) != last(&all) {
-        fed.push(feed.next().await.unwrap().unwrap().cursor);
+    let mut feed = Feed::open(&elsewhere, Some(last(&streamed))).await.unwrap();
+    while last(&streamed) != last(&all) {
+        streamed.push(feed.next().await.unwrap().unwrap().cursor);
     }
-    assert!(fed == all, "{} of {} changes were heard", fed.len(), all.len());
+    assert!(streamed == all, "{} of {} changes were heard", streamed.len(), all.len());
     end(other, "TERM").await;
     stand.discard().await;
 }

@@ -113,7 +113,7 @@ pub(crate) async fn kill(mut child: Child) -> bool {
 
 /// Sends a signal, by its name without SIG.
 pub(crate) async fn signal(child: &Child, name: &str) {
-    let id = child.id().expect("it has not ended by itself").to_string();
+    let id = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
 }
 
