@@ -20,7 +20,6 @@ mod rest;
 /// What the tests use as well, as far as it is of use here.
 #[expect(
     dead_code,
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
