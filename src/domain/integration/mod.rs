@@ -91,7 +91,7 @@ pub struct Receipt {
     pub slug: Option<String>,
     /// Row of the answer, once its event is there.
     pub attendee: Option<i64>,
-    /// What [`remove`] calls it.
+    /// What [`remove()`] calls it.
     pub source_id: String,
 }
 
