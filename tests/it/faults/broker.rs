@@ -35,7 +35,7 @@ impl Watch {
     /// not count those who wait for that.)
     pub(super) async fn unconsumed(&self) -> Vec<String> {
         let mut ends: Vec<String> = (0..PARTITIONS).map(|number| number.to_string()).collect();
-        ends.push("suspects".to_owned());
+        ends.extend(["large", "suspects"].map(str::to_owned));
         self.odd(&ends, |consumers| consumers > 0).await
     }
 
