@@ -178,7 +178,10 @@ impl Db {
                 Ok(value)
             }
             // Its connection may be gone, and nobody may answer there: the pool sees to it behind us.
-            Err(error @ Error::Unavailable { .. }) => Err(error),
+            Err(error @ Error::Unavailable { .. }) => {
+                self.probe.distrust();
+                Err(error)
+            }
             Err(error) => {
                 // When the connection is gone the rollback has happened anyway; the first error is the one to tell.
                 match timeout(ANSWER, tx.rollback()).await {

@@ -96,6 +96,33 @@ async fn whoever_stands_still_in_a_transaction_loses_what_it_has_locked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_were_all_cut_cost_one_reader_and_no_more() {
+    let Some(test) = postgres().await else { return };
+    let db = connect(test.url.clone()).await;
+    // So many are open.
+    let together = &Barrier::new(usize::try_from(CONNECTIONS).unwrap());
+    let one = |_| {
+        db.transact(move |tx| async move {
+            together.wait().await;
+            ask::<i32>(&*tx, "SELECT pg_backend_pid()").await
+        })
+    };
+    let open: Vec<i32> = join_all((0..CONNECTIONS).map(one)).await.into_iter().collect::<Result<_, _>>().unwrap();
+    // As when the server is started again.
+    let list = open.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let cut = format!("SELECT count(pg_terminate_backend(pid, 10000)) FROM unnest(ARRAY[{list}]) AS pid");
+    let other = stranger(&test).await;
+    assert_eq!(ask::<i64>(&other, &cut).await.unwrap(), i64::from(CONNECTIONS));
+    let mut lost = 0;
+    for _ in 0..=CONNECTIONS {
+        lost += u32::from(ask::<i32>(db.read(), "SELECT 1").await.is_err());
+    }
+    assert!(lost <= 1, "{lost} of {CONNECTIONS} were found out by somebody's statement");
+    drop((db, other));
+    test.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_ends_when_the_server_vanishes_and_goes_on_when_it_is_back() {
     let Some(test) = postgres().await else { return };
     let proxy = Proxy::before(&test.url).await;

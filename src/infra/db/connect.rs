@@ -66,7 +66,7 @@ pub(super) async fn open(
     greet(&url).await?;
     let Purpose { size, cache, patience } = purpose;
     let mut options = ConnectOptions::new(url);
-    let doubt = doubt.clone();
+    let (coming, going) = (doubt.clone(), doubt.clone());
     options
         .max_connections(size)
         .acquire_timeout(Duration::from_secs(10))
@@ -87,11 +87,15 @@ pub(super) async fn open(
         })
         .map_sqlx_postgres_opts(|options| options.application_name("openmeet-gateway").options(SETTINGS))
         .map_sqlx_postgres_pool_opts(move |options| {
-            let doubt = doubt.clone();
+            let coming = coming.clone();
             options.after_release(move |connection, _| {
-                let doubt = doubt.clone();
+                let doubt = coming.clone();
                 Box::pin(async move { doubt.admits(connection).await })
             })
+        })
+        .map_sqlx_postgres_before_acquire(move |connection, _| {
+            let doubt = going.clone();
+            Box::pin(async move { doubt.admits(connection).await })
         });
     let mut connection = Database::connect(options).await.map_err(away)?;
     let statements = Arc::clone(statements);

@@ -3,6 +3,9 @@
 //! A server that vanished without a word leaves connections on which nobody answers. A pool to which such a one comes back
 //! asks it whether it lives, for as long as the system keeps trying, a quarter of an hour: its place would be taken till
 //! then, also when the server is long back. So after some trouble the pool does not wait for that answer as long as it likes.
+//!
+//! A server that was started again has cut all connections at once. The pool would find that out of one after the other, each
+//! at the cost of somebody's statement: so after some trouble it asks before it hands one out.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,12 +28,12 @@ const LASTS: Duration = Duration::from_mins(2);
 pub(super) struct Doubt(Arc<Mutex<Option<Instant>>>);
 
 impl Doubt {
-    /// Somebody was not answered.
+    /// Somebody was not answered, or was cut off.
     pub(super) fn rise(&self) {
         *self.last() = Some(Instant::now());
     }
 
-    /// Whether to keep a connection that comes back to the pool.
+    /// Whether to keep a connection that comes back to the pool, or is about to be used again.
     pub(super) async fn admits(&self, connection: &mut PgConnection) -> Result<bool, SqlxError> {
         let is_raised = self.last().is_some_and(|last| last.elapsed() < LASTS);
         if is_raised {

@@ -48,6 +48,11 @@ impl Probe {
         Self { settings, connection: Arc::default(), doubt }
     }
 
+    /// Somebody's connection was cut: so are others, it may be.
+    pub(super) fn distrust(&self) {
+        self.doubt.rise();
+    }
+
     pub(super) async fn ask(&self) -> Result<()> {
         if self.is_writable().await? {
             return Ok(());

@@ -42,7 +42,10 @@ impl Reader {
         let pass = self.0.breaker.admit().map_err(|resting| DbErr::Conn(RuntimeErr::Internal(resting.to_string())))?;
         let outcome = self.0.probe.watch(backend, answer).await;
         match &outcome {
-            Err(error) if is_away(error) => drop(pass.fails()),
+            Err(error) if is_away(error) => {
+                self.0.probe.distrust();
+                drop(pass.fails());
+            }
             _ => drop(pass.works()),
         }
         outcome

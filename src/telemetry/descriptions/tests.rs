@@ -131,7 +131,7 @@ const DECIDED: &[(&str, &str, &[Stretch])] = &[
         &[
             ("src/domain/ingest/s5_dedupe.rs", "fn as_str(", "\n    }"),
             ("src/domain/ingest/s8_persist/mod.rs", "novelties.entry(", ")"),
-            ("src/domain/ingest/s8_persist/mod.rs", "novelties: BTreeMap::from(", ")"),
+            ("src/domain/ingest/s8_persist/mod.rs", "const KNOWN: &str =", ";"),
         ],
     ),
     ("gateway_outbound_requests_total", "outcome", &[("src/infra/http.rs", "let outcome = match &result", "};")]),

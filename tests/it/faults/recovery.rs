@@ -15,9 +15,6 @@ use crate::{oracle::model::author, support::feed::Feed};
 
 /// Who leads the sweeps may have died: its lock lasts for 10 s, and the others look every 3 s.
 const SUCCESSION: Duration = Duration::from_secs(20);
-/// Connections that PostgreSQL has cut are found out one by one, with a pause after each: loops that read alone, as the tail of
-/// the change log and the sweeps do, may need so long until they have got through all of them.
-const CUT: Duration = Duration::from_secs(40);
 /// The channel of Redis on which the replicas of the API listen for news of the change log.
 const BELL: &str = "openmeet:bell:changes";
 /// Up to where a firehose has handed its stream to the queue.
@@ -64,19 +61,17 @@ impl World {
     /// each partition.
     pub(super) async fn goes_on(&self, db: &Db, round: &Round, fault: Fault, since: &Since) -> Duration {
         let fresh = &round.fresh;
-        let is_cut = matches!(fault, Fault::Stop(Kind::Postgres) | Fault::Restart(Kind::Postgres));
-        let reading = if is_cut { CUT } else { SOON };
         let outcome = async {
             since.until(SOON, async || uncommitted(db, fresh).await).await?;
             let took = since.at.elapsed();
             since.until(SOON, async || self.fleet.unready().await).await?;
             since.until(SOON, async || self.broker.unconsumed().await).await?;
             since.until(SOON, async || self.unpublished(round.fresh_to).await).await?;
-            since.until(reading, async || self.unheard(fresh, since)).await?;
-            since.until(reading, async || self.unserved(fresh, since, reading).await).await?;
-            since.until(reading, async || self.unlistened().await).await?;
-            since.until(reading, async || unidentified(db, fresh).await).await?;
-            since.until(SUCCESSION.max(reading), async || self.leaderless().await).await?;
+            since.until(SOON, async || self.unheard(fresh, since)).await?;
+            since.until(SOON, async || self.unserved(fresh, since, SOON).await).await?;
+            since.until(SOON, async || self.unlistened().await).await?;
+            since.until(SOON, async || unidentified(db, fresh).await).await?;
+            since.until(SUCCESSION, async || self.leaderless().await).await?;
             Ok::<_, String>(took)
         };
         outcome.await.unwrap_or_else(|missing| panic!("{fault}: {missing}"))
