@@ -44,7 +44,7 @@ impl Reader {
         match &outcome {
             Err(error) if is_away(error) => {
                 self.0.probe.distrust();
-                drop(pass.fails());
+                pass.fails();
             }
             _ => drop(pass.works()),
         }

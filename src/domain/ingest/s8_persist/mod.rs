@@ -251,9 +251,6 @@ impl Work {
         }
         let novelty: Novelty = self.ledger.judge(change);
         *self.persisted.novelties.entry(novelty.as_str()).or_default() += 1;
-        if novelty != Novelty::New && is_event(&change.collection) {
-            *self.persisted.matches.entry("at_uri").or_default() += 1;
-        }
         let refusal = change.version.as_ref().and_then(|version| version.reading.draft.as_ref().err());
         if !novelty.is_news() {
             // As when it is judged early.
@@ -261,6 +258,9 @@ impl Work {
                 Some(refusal) => Effect::Parked(Parked::at(Stage::Map, refusal.code, refusal.why.clone())),
                 None => Effect::Unchanged,
             };
+        }
+        if novelty != Novelty::New && is_event(&change.collection) {
+            *self.persisted.matches.entry("at_uri").or_default() += 1;
         }
         let is_new = !self.ledger.lives(&change.uri);
         let is_answer = change.collection == bluesky::RSVP;
