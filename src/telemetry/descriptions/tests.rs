@@ -147,7 +147,10 @@ const DECIDED: &[(&str, &str, &[Stretch])] = &[
     (
         "gateway_resyncs_total",
         "outcome",
-        &[("src/roles/process.rs", "let (outcome, settlement) =", "};\n    counter!")],
+        &[
+            ("src/roles/process/repositories.rs", "async fn judge(", "\n    }"),
+            ("src/roles/process/repositories.rs", "fn failed(", "\n    }"),
+        ],
     ),
     (
         "gateway_rsvp_outcomes_total",

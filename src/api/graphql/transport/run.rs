@@ -109,8 +109,8 @@ impl<E: Executor> Endpoint<E> {
     pub(super) async fn prepare(&self, parameters: Parameters, info: &RequestInfo) -> Result<Prepared, Box<Response>> {
         // The parser is foreign code that reads hostile text.
         let prepared = catch_unwind(AssertUnwindSafe(|| -> Result<_, Refusal> {
-            let Parameters { query, operation_name, variables, extensions } = parameters;
-            let checked = self.inner.guard.check(&query, operation_name.as_deref(), &variables)?;
+            let Parameters { query, operation_name: asked, variables, extensions } = parameters;
+            let checked = self.inner.guard.check(&query, asked.as_deref(), &variables)?;
             tracing::debug!(
                 operation = checked.operation_name,
                 cost = checked.cost,
@@ -122,17 +122,17 @@ impl<E: Executor> Endpoint<E> {
             );
             let name = self.inner.names.label(checked.operation_name.as_deref());
             let cause = cause(&info.headers).map(str::to_owned);
-            let Checked { document, cost, operation_type, operation_name: selected, .. } = checked;
+            let Checked { document, cost, operation_type, operation_name, .. } = checked;
             let recipe = Recipe { query, operation_name, variables, extensions, document };
             let operation = operation_type;
             let (data, transport) = (Data::default(), info.transport);
             let prepared = Prepared { recipe, data, cost, operation, transport, wish: None, name, cause };
-            Ok((prepared, selected))
+            Ok(prepared)
         }));
         let attached = async {
-            let (mut prepared, selected) = prepared.map_err(Why::from)??;
+            let mut prepared = prepared.map_err(Why::from)??;
             let sender = self.attach(info).await?;
-            prepared.wish = self.wish(&prepared, selected.as_deref(), &sender);
+            prepared.wish = self.wish(&prepared, &sender);
             prepared.data = sender.data;
             Ok(prepared)
         };
@@ -146,13 +146,14 @@ impl<E: Executor> Endpoint<E> {
 
     /// Of a subscription whose sender may share it: runs are executed for nobody in particular, and whoever is somebody must not
     /// be shown less than is theirs.
-    fn wish(&self, prepared: &Prepared, operation: Option<&str>, sender: &Sender) -> Option<Wish> {
+    fn wish(&self, prepared: &Prepared, sender: &Sender) -> Option<Wish> {
         let shared = self.inner.settings.shared;
         if prepared.operation != OperationType::Subscription || shared.is_empty() {
             return None;
         }
         let audience = sender.audience.as_ref()?;
         let Recipe { query, variables, document, .. } = &prepared.recipe;
+        let operation = prepared.recipe.operation();
         if sender.is_somebody && !self.inner.guard.is_impartial(document, operation) {
             return None;
         }
