@@ -113,11 +113,11 @@ async fn connections_that_were_all_cut_cost_one_reader_and_no_more() {
     let cut = format!("SELECT count(pg_terminate_backend(pid, 10000)) FROM unnest(ARRAY[{list}]) AS pid");
     let other = stranger(&test).await;
     assert_eq!(ask::<i64>(&other, &cut).await.unwrap(), i64::from(CONNECTIONS));
-    let mut lost = 0;
+    let mut failed = 0;
     for _ in 0..=CONNECTIONS {
-        lost += u32::from(ask::<i32>(db.read(), "SELECT 1").await.is_err());
+        failed += u32::from(ask::<i32>(db.read(), "SELECT 1").await.is_err());
     }
-    assert!(lost <= 1, "{lost} of {CONNECTIONS} were found out by somebody's statement");
+    assert!(failed <= 1, "{failed} of {CONNECTIONS} were found out by somebody's statement");
     drop((db, other));
     test.discard().await;
 }
