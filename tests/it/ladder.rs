@@ -1,7 +1,5 @@
 //! What fails is tried again later, and put aside after the last time; what our own system fails at is no attempt.
 
-use std::time::{Duration, Instant};
-
 use axum::{Json, Router, extract::Query, http::Uri};
 use entities::{event, identity, ingest_failure, queue_message};
 use gateway::{
@@ -9,7 +7,7 @@ use gateway::{
         account,
         ingest::{Outcome, Stage, attempt, failure::backlog, line},
     },
-    error::{Class, Error},
+    error::Class,
     infra::{
         clock::Clock,
         db::Db,
@@ -17,20 +15,19 @@ use gateway::{
     },
     telemetry,
 };
-use sea_orm::{ConnectionTrait, DbBackend, EntityTrait};
+use sea_orm::{DbBackend, EntityTrait};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::support::{
     app::TestApp,
-    database::{on_each_database, postgres, sqlite},
+    database::{execute, on_each_database, postgres, sqlite},
     devnet::HTTP,
     process::{Program, kill},
     records::{BEGINNING, EVENT, cid_of, commit, did, tid, uri},
+    wait::until,
 };
 
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
 /// What the database says of what it refuses, which is for nobody outside.
 const SECRET: &str = "the secret of the table";
 
@@ -53,7 +50,7 @@ async fn refuse(db: &Db, table: &str, condition: &str, state: &str) {
             "CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN {condition} BEGIN SELECT RAISE(ABORT, '{SECRET}'); END"
         ),
     };
-    run(db, &sql).await;
+    execute(db, &sql).await;
 }
 
 /// A mistake of ours, as far as anybody can tell.
@@ -67,20 +64,7 @@ async fn accept(db: &Db, table: &str) {
         DbBackend::Postgres => format!("DROP TRIGGER refuse ON {table}; DROP FUNCTION refuse()"),
         _ => "DROP TRIGGER refuse".to_owned(),
     };
-    run(db, &sql).await;
-}
-
-async fn run(db: &Db, sql: &str) {
-    db.transact(|tx| async move { tx.execute_unprepared(sql).await.map(drop).map_err(Error::from) }).await.unwrap();
-}
-
-/// Waits until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so().await {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    execute(db, &sql).await;
 }
 
 async fn names(db: &Db) -> Vec<String> {
@@ -233,7 +217,7 @@ async fn what_our_own_system_fails_at_is_no_attempt_to_read_a_repository() {
 
     // What is refused of a repository is tried again by itself.
     refuse(db, "event", "NEW.name = 'Fetched'", "P0001").await;
-    run(db, "DELETE FROM event_source; DELETE FROM event; DELETE FROM source_record").await;
+    execute(db, "DELETE FROM event_source; DELETE FROM event; DELETE FROM source_record").await;
     queue.publish(vec![Message { key: author.clone(), body: line::of_resync(&author, now) }]).await.unwrap();
     until("the request is done", async || resyncs(&http, "done").await == 2).await;
     until("the record is tried", async || {

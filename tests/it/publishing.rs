@@ -1,21 +1,17 @@
 //! From a stream into the queue: each message once as far as the gateway can know, and none that nobody could read.
 
-use std::time::{Duration, Instant};
-
 use entities::{ingest_failure, queue_message, stream_cursor};
-use gateway::{error::Error, infra::db::Db};
+use gateway::infra::db::Db;
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, Statement};
 use serde_json::json;
 
 use crate::support::{
-    database::{on_each_database, postgres},
+    database::{execute, on_each_database, postgres},
     jetstream,
     process::{Program, kill},
     records::{BEGINNING, EVENT, cid_of, commit, did, tid},
+    wait::until,
 };
-
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An event of the n-th account, with a description of so many bytes.
 fn line(number: usize, bytes: usize) -> String {
@@ -23,19 +19,6 @@ fn line(number: usize, bytes: usize) -> String {
     let at = BEGINNING + i64::try_from(number).unwrap();
     let version = (&*cid_of(&record.to_string()), &record);
     commit(&did(6, number), at, &tid(at, 1), EVENT, "one", Some(version))
-}
-
-async fn run(db: &Db, sql: &str) {
-    db.transact(|tx| async move { tx.execute_unprepared(sql).await.map(drop).map_err(Error::from) }).await.unwrap();
-}
-
-/// Waits until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so().await {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The program that reads this stream from its beginning.
@@ -56,7 +39,7 @@ async fn what_is_in_the_queue_is_not_published_again_while_the_cursor_cannot_mov
     let Some(test) = postgres().await else { return };
     let db = &test.db;
     // A sequence counts also what is undone.
-    run(
+    execute(
         db,
         "CREATE SEQUENCE tries;
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -73,7 +56,7 @@ async fn what_is_in_the_queue_is_not_published_again_while_the_cursor_cannot_mov
         row.try_get_by_index::<i64>(0).unwrap() > 4
     })
     .await;
-    run(db, "DROP TRIGGER refuse ON stream_cursor").await;
+    execute(db, "DROP TRIGGER refuse ON stream_cursor").await;
     until("the cursor moves", async || is_safe(db, 19).await).await;
     let queued = queue_message::Entity::find().all(db.read()).await.unwrap();
     let mut bodies: Vec<&String> = queued.iter().map(|message| &message.body).collect();

@@ -14,6 +14,7 @@ use std::{fmt::Write as _, panic::AssertUnwindSafe, path::Path};
 use futures_util::FutureExt;
 use gateway::{
     domain::tenant::Tenant,
+    error::Error,
     infra::db::{Db, DbSettings},
 };
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
@@ -109,6 +110,11 @@ pub(crate) async fn postgres() -> Option<TestDb> {
     let db = connect(&url).await;
     let tenant = Tenant::default(db.read()).await.unwrap();
     Some(TestDb { db, url, tenant, place: Place::Postgres { server, name } })
+}
+
+/// Runs statements as the gateway's own, in a transaction.
+pub(crate) async fn execute(db: &Db, sql: &str) {
+    db.transact(|tx| async move { tx.execute_unprepared(sql).await.map(drop).map_err(Error::from) }).await.unwrap();
 }
 
 /// Name of a migrated database to copy. It is made once for each state of the migrations, by whichever test comes first.

@@ -14,3 +14,4 @@ pub(crate) mod node;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod records;
+pub(crate) mod wait;
