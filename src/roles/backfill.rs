@@ -135,7 +135,7 @@ async fn ask_for_all(app: &App, queues: &Queues, relay: &Url, mark: &str, fence:
     let dids: &Vec<String> = &found.into_iter().collect();
     app.db.transact(|tx| async move { identity::note(&*tx, dids, now).await }).await?;
     let requests = dids.iter().map(|did| Message { key: did.clone(), body: line::of_resync(did, now) });
-    queues.resyncs.publish(requests.collect()).await?;
+    queues.resyncs.publish(&requests.collect::<Vec<_>>()).await?;
     app.db
         .transact(|tx| async move {
             fence.admit(&*tx).await?;

@@ -240,7 +240,7 @@ async fn publish(queue: &Queue, messages: &mut Vec<Message>) -> Result<()> {
     let (topic, count) = (queue.topic().as_str(), messages.len());
     let span = caused(info_span!("stream.publish", trace_id = Empty, topic, messages = count), None);
     span.in_scope(|| handed_on(messages.iter().map(|message| message.body.as_str())));
-    queue.publish(messages.clone()).instrument(span).await?;
+    queue.publish(messages).instrument(span).await?;
     counter!("gateway_queue_published_total", "topic" => topic).increment(count as u64);
     messages.clear();
     Ok(())

@@ -130,7 +130,10 @@ const GAUGES: &[(&str, &str)] = &[
         "gateway_queue_held_messages",
         "Messages of the broker in the hands of this process, which come on top of the queue's",
     ),
-    ("gateway_queue_messages", "Messages in a queue that are not done and in nobody's hands, or in a table"),
+    (
+        "gateway_queue_messages",
+        "Messages in a queue that are not done and in nobody's hands, or in a table; of RabbitMQ, up to 64 may count as one",
+    ),
     ("gateway_queue_oldest_seconds", "Age of the oldest message in a queue that is not done and waits for no retry"),
     ("gateway_ready", "Whether a server that is needed, or would be of use, can be reached: 1 or 0"),
     ("gateway_sessions", "Sessions of people at the gateway that are open"),

@@ -126,7 +126,7 @@ async fn a_record_that_is_refused_climbs_the_ladder_and_holds_up_nobody() {
         let queue = Queue::embedded(test.connect_again().await, Clock::system(), Topic::Records);
         let publish = async |bodies: &[String]| {
             let message = |body: &String| Message { key: did(4, 1), body: body.clone() };
-            queue.publish(bodies.iter().map(message).collect()).await.unwrap();
+            queue.publish(&bodies.iter().map(message).collect::<Vec<_>>()).await.unwrap();
         };
         let program = Program::over(&test.url);
         let (child, _) = program.serve("process").await;
@@ -203,7 +203,7 @@ async fn what_our_own_system_fails_at_is_no_attempt_to_read_a_repository() {
     // It is short of something, which passes.
     refuse(db, "source_record", "true", "53200").await;
     let queue = Queue::embedded(test.connect_again().await, Clock::system(), Topic::Resyncs);
-    queue.publish(vec![Message { key: author.clone(), body: line::of_resync(&author, now) }]).await.unwrap();
+    queue.publish(&[Message { key: author.clone(), body: line::of_resync(&author, now) }]).await.unwrap();
     let program = Program::over(&test.url).with("GATEWAY_INGEST__MAX_ATTEMPTS", "3");
     let (child, http) = program.serve("process").await;
     // More often than a request may be tried.
@@ -218,7 +218,7 @@ async fn what_our_own_system_fails_at_is_no_attempt_to_read_a_repository() {
     // What is refused of a repository is tried again by itself.
     refuse(db, "event", "NEW.name = 'Fetched'", "P0001").await;
     execute(db, "DELETE FROM event_source; DELETE FROM event; DELETE FROM source_record").await;
-    queue.publish(vec![Message { key: author.clone(), body: line::of_resync(&author, now) }]).await.unwrap();
+    queue.publish(&[Message { key: author.clone(), body: line::of_resync(&author, now) }]).await.unwrap();
     until("the request is done", async || resyncs(&http, "done").await == 2).await;
     until("the record is tried", async || {
         let waiting = queue_message::Entity::find().one(db.read()).await.unwrap();

@@ -197,7 +197,7 @@ async fn roles_start_without_the_broker_and_go_on_when_it_comes() {
     let _proxy = Proxy::at(address, &broker::url()).await;
     let body = commit(&did(1, 1), 1_790_000_000_000_000, &tid(1_790_000_000_000_000, 1), EVENT, "one", None);
     let queue = Queue::rabbit(&own.connect().await, Clock::system(), Topic::Records);
-    queue.publish(vec![Message { key: did(1, 1), body }]).await.unwrap();
+    queue.publish(&[Message { key: did(1, 1), body }]).await.unwrap();
     while source_record::Entity::find().one(test.db.read()).await.unwrap().is_none() {
         assert!(back.elapsed() < SOON, "it does not go on");
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -3,7 +3,8 @@
 //! It is a table of the database (`embedded`) or RabbitMQ (`rabbit`). Both promise, and `tests/it/queue.rs` holds both to it:
 //!
 //! - a message is durable when [`Queue::publish`] returns; after an error nobody knows, and it is published again;
-//! - it is delivered at least once, and may be delivered again at any time until it is acknowledged;
+//! - it is delivered at least once, and may be delivered again at any time until it is acknowledged, with all that was published
+//!   together with it;
 //! - messages of one key are delivered in the order they were published, one batch at a time, also with several consumers,
 //!   unless one of them is retried: while it waits, later ones of its key may overtake it. So may they overtake one that is
 //!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, one that
@@ -136,7 +137,8 @@ pub enum Settlement {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Messages that are not settled for good, those that wait for a retry included. Of RabbitMQ, those that other processes
-    /// hold at this moment are not counted: the protocol does not tell, so each of them [tells](Queue::holding).
+    /// hold at this moment are not counted: the protocol does not tell, so each of them [tells](Queue::holding). Nor does it
+    /// tell how many messages share one of the broker's, which may be up to 64: those that nobody holds count as one.
     pub messages: u64,
     /// Those of them that this handle holds. Nought for the table, which tells of all of them to everybody.
     pub held: u64,
@@ -245,14 +247,14 @@ impl Queue {
     ///
     /// Errors: [`Unavailable`](crate::error::Error::Unavailable). Some of the messages may have been stored then; all are
     /// to be published again.
-    pub async fn publish(&self, messages: Vec<Message>) -> Result<()> {
+    pub async fn publish(&self, messages: &[Message]) -> Result<()> {
         if messages.is_empty() {
             return Ok(());
         }
         let cause = traceparent();
         match &self.place {
-            Place::Table(table) => table.publish(&messages, cause.as_deref()).await?,
-            Place::Broker(rabbit) => rabbit.publish(&messages, cause.as_deref()).await?,
+            Place::Table(table) => table.publish(messages, cause.as_deref()).await?,
+            Place::Broker(rabbit) => rabbit.publish(messages, cause.as_deref()).await?,
         }
         self.bell.notify_one();
         Ok(())

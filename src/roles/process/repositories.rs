@@ -118,7 +118,7 @@ impl Repositories {
             // not read again for it.
             let refused = batch.iter().zip(tried).filter(|(_, tried)| tried.is_err());
             let messages = refused.map(|(line, _)| Message { key: request.key.clone(), body: line.clone() });
-            self.queues.records.publish(messages.collect()).await?;
+            self.queues.records.publish(&messages.collect::<Vec<_>>()).await?;
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ async fn what_kills_its_consumers_becomes_a_dead_letter_and_nothing_beside_it_do
         let names = ["a", "b", "poison", "c", "d"];
         // Of one key: what comes behind the poison is not held up by it for ever.
         let key = |name| if name == "d" { "poison" } else { name };
-        village.queue.publish(names.map(|name| message(key(name), name)).to_vec()).await.unwrap();
+        village.queue.publish(&names.map(|name| message(key(name), name))).await.unwrap();
         village.live(4).await;
         assert_eq!(village.queue.depth().await.unwrap().dead, 1);
         assert_eq!(village.done, BTreeSet::from(["a", "b", "c", "d"].map(str::to_owned)));
@@ -98,7 +98,7 @@ async fn what_kills_its_consumers_becomes_a_dead_letter_and_nothing_beside_it_do
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_clears_of_suspicion() {
     on_each_queue_and(broker().await, async |place| {
-        place.open(Topic::Records).await.publish(vec![message("a", "unlucky")]).await.unwrap();
+        place.open(Topic::Records).await.publish(&[message("a", "unlucky")]).await.unwrap();
         for deaths in 0..100 {
             let queue = place.open_after(Topic::Records, deaths).await;
             let held = take(&queue, 1).await;

@@ -48,7 +48,7 @@ async fn nothing_is_lost_while_connections_are_cut() {
             for round in 0..ROUNDS {
                 let messages: Vec<_> = (0..25).map(|n| message(&format!("key {n}"), &format!("{round}/{n}"))).collect();
                 // As the firehose does: what is not confirmed is published again.
-                while let Err(error) = queue.publish(messages.clone()).await {
+                while let Err(error) = queue.publish(&messages).await {
                     assert_eq!(error.class(), Class::System, "{}", error.chain());
                     assert!(started.elapsed() < PATIENCE * 2, "{}", error.chain());
                     queue.wait().await;
@@ -100,12 +100,12 @@ async fn a_delivery_of_a_lost_connection_acknowledges_nothing() {
     broker.settings.partitions = 1;
     with(broker, async |broker| {
         let queue = open(broker).await;
-        queue.publish(vec![message("a", "first"), message("b", "second")]).await.unwrap();
+        queue.publish(&[message("a", "first"), message("b", "second")]).await.unwrap();
         let mut old = take(&queue, 2).await;
         proxy.cut();
         // A third message shows when the new connection delivers; by then the first two have come again.
         let started = Instant::now();
-        while queue.publish(vec![message("c", "third")]).await.is_err() {
+        while queue.publish(&[message("c", "third")]).await.is_err() {
             assert!(started.elapsed() < PATIENCE);
             queue.wait().await;
         }
@@ -130,21 +130,21 @@ async fn what_no_queue_takes_is_an_error_and_the_topology_is_mended() {
     broker.settings.partitions = 1;
     with(broker, async |broker| {
         let queue = open(broker).await;
-        queue.publish(vec![message("a", "1")]).await.unwrap();
+        queue.publish(&[message("a", "1")]).await.unwrap();
         let first = take(&queue, 1).await;
         settle(&queue, first, Settlement::Ack).await;
         drop(queue);
         // Nobody consumes now, who would notice.
         let queue = open(broker).await;
         broker.delete("records.0").await;
-        let error = queue.publish(vec![message("a", "2")]).await.unwrap_err();
+        let error = queue.publish(&[message("a", "2")]).await.unwrap_err();
         assert_eq!(error.class(), Class::System, "{}", error.chain());
-        queue.publish(vec![message("a", "2")]).await.unwrap();
+        queue.publish(&[message("a", "2")]).await.unwrap();
         assert_eq!(bodies(&take(&queue, 1).await), ["2"]);
         // One who consumes notices, and mends it too.
         broker.delete("records.0").await;
         let started = Instant::now();
-        while queue.publish(vec![message("a", "3")]).await.is_err() {
+        while queue.publish(&[message("a", "3")]).await.is_err() {
             assert!(started.elapsed() < PATIENCE);
             queue.wait().await;
         }
@@ -159,7 +159,7 @@ async fn a_large_publication_arrives_whole_and_in_order_but_for_what_is_large() 
         let queue = open(broker).await;
         let body = |n: usize| format!("{n} {}", "x".repeat(if n % 3 == 1 { 10 } else { 700_000 }));
         let sent: Vec<String> = (0..20).map(body).collect();
-        queue.publish(sent.iter().map(|body| message("a", body)).collect()).await.unwrap();
+        queue.publish(&sent.iter().map(|body| message("a", body)).collect::<Vec<_>>()).await.unwrap();
         let started = Instant::now();
         let mut came = Vec::new();
         while came.len() < sent.len() {
@@ -190,7 +190,7 @@ async fn few_large_messages_are_held_at_once_however_many_there_are() {
         let queue = open(broker).await;
         let body = |n: usize| format!("{n} {}", "x".repeat(100_000));
         let mut sent: Vec<String> = (0..30).map(body).collect();
-        queue.publish(sent.iter().map(|body| message(body, body)).collect()).await.unwrap();
+        queue.publish(&sent.iter().map(|body| message(body, body)).collect::<Vec<_>>()).await.unwrap();
         let (started, mut came) = (Instant::now(), Vec::new());
         while came.len() < sent.len() {
             assert!(started.elapsed() < PATIENCE, "{} messages came", came.len());
@@ -245,8 +245,8 @@ async fn a_dead_letter_may_be_looked_at_however_often() {
 async fn partitions_of_a_former_configuration_are_emptied() {
     with(TestBroker::new(broker::url()).await, async |broker| {
         let wanted: BTreeSet<String> = (0..40).map(|n| n.to_string()).collect();
-        let messages = wanted.iter().map(|body| message(&format!("key {body}"), body)).collect();
-        open(broker).await.publish(messages).await.unwrap();
+        let messages: Vec<_> = wanted.iter().map(|body| message(&format!("key {body}"), body)).collect();
+        open(broker).await.publish(&messages).await.unwrap();
         let settings = BrokerSettings { partitions: 1, ..broker.settings.clone() };
         let queue = open(&TestBroker { settings }).await;
         let found: BTreeSet<String> = bodies(&take(&queue, 40).await).into_iter().map(str::to_owned).collect();

@@ -33,7 +33,7 @@ async fn a_firehose_notes_how_far_it_has_filled_the_queue() {
     // Lines are as far apart as they are many: the position tells how many there were.
     let noted = u64::try_from((cursor.position - BEGINNING) / PACE).unwrap();
     assert!(noted < all, "it had nothing more to read");
-    assert_eq!(queue.depth().await.unwrap().messages, noted, "the cursor is not at the end of what was published");
+    until("all is in the queue up to the cursor, and nothing more", async || stand.waiting().await == noted).await;
 
     let (child, _) = program.serve("firehose,process").await;
     until("all is processed", async || stand.records().await == all).await;

@@ -17,11 +17,14 @@ async fn a_processor_finishes_what_it_has_begun_and_nobody_does_it_again() {
     let Some(stand) = Stand::new().await else { return };
     let lines = network(61, 3_000, 2_000).lines;
     let all = lines.len() as u64;
-    let program = stand.program().with("GATEWAY_INGEST__BATCH_SIZE", "20");
+    // What was published together is acknowledged together: a batch has room for it.
+    let program = stand.program().with("GATEWAY_INGEST__BATCH_SIZE", "64");
     let (first, _) = program.serve("process").await;
     let (second, address) = program.serve("process").await;
     let queue = stand.queue().await;
-    queue.publish(lines.into_iter().map(message).collect()).await.unwrap();
+    for some in lines.into_iter().map(message).collect::<Vec<_>>().chunks(100) {
+        queue.publish(some).await.unwrap();
+    }
 
     until("something is processed", async || stand.records().await > 0).await;
     end(first, "TERM").await;
@@ -35,7 +38,7 @@ async fn a_processor_finishes_what_it_has_begun_and_nobody_does_it_again() {
     let left = all - stand.records().await;
     assert!(left > 0, "it had nothing more to do");
     // What was done is not in the queue any more, and all the rest is.
-    until("what was not begun is in the queue again", async || waiting(&queue).await == left).await;
+    until("what was not begun is in the queue again", async || stand.waiting().await == left).await;
 
     let (third, address) = program.serve("process").await;
     until("all is processed", async || stand.records().await == all).await;
@@ -50,8 +53,4 @@ async fn a_processor_finishes_what_it_has_begun_and_nobody_does_it_again() {
 fn message(line: String) -> Message {
     let did = serde_json::from_str::<Value>(&line).unwrap()["did"].as_str().unwrap().to_owned();
     Message { key: did, body: line }
-}
-
-async fn waiting(queue: &Queue) -> u64 {
-    queue.depth().await.unwrap().messages
 }

@@ -6,7 +6,7 @@ use entities::source_record;
 use gateway::infra::{
     clock::Clock,
     db::Db,
-    queue::{BrokerSettings, Queue, Topic},
+    queue::{BrokerSettings, Message, Queue, Settlement, Topic},
 };
 use sea_orm::{EntityTrait, PaginatorTrait};
 use tokio::{process::Child, time::timeout};
@@ -59,6 +59,25 @@ impl Stand {
     /// The queue of records, over a connection of its own.
     pub(super) async fn queue(&self) -> Queue {
         Queue::rabbit(&self.broker.connect().await, Clock::system(), Topic::Records)
+    }
+
+    /// How many messages wait in the queue; perhaps not yet all of those that somebody has just given back. Takes them out and
+    /// puts them back, since the broker does not tell how many were published together.
+    pub(super) async fn waiting(&self) -> u64 {
+        let queue = self.queue().await;
+        let mut messages = Vec::new();
+        let begun = Instant::now();
+        while queue.depth().await.unwrap().messages > 0 {
+            assert!(begun.elapsed() < PATIENCE, "{} messages came out", messages.len());
+            let batch = queue.receive(1_000).await.unwrap();
+            if batch.is_empty() {
+                queue.wait().await;
+            }
+            messages.extend(batch.iter().map(|d| Message { key: d.key.clone(), body: d.body.clone() }));
+            queue.settle(batch.into_iter().map(|delivery| (delivery, Settlement::Ack)).collect()).await.unwrap();
+        }
+        queue.publish(&messages).await.unwrap();
+        messages.len() as u64
     }
 
     /// How many records are known.

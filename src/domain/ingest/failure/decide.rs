@@ -238,7 +238,7 @@ async fn resolve(app: &App, actor: &Actor, ids: Vec<i64>) -> Result<()> {
 async fn requeue(app: &App, failure: &Model, body: String) -> Result<Became> {
     let topic = if resync::is_request(&body) { queue::Topic::Resyncs } else { queue::Topic::Records };
     let key = failure.did.clone().unwrap_or_default();
-    app.queues().await?.of(topic).publish(vec![Message { key, body }]).await?;
+    app.queues().await?.of(topic).publish(&[Message { key, body }]).await?;
     Ok(Became::Requeued)
 }
 

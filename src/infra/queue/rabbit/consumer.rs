@@ -10,7 +10,8 @@
 //!
 //! **Poison.** What a consumer holds when its connection ends is counted by the broker. A message beyond the limit goes to the
 //! suspects, with those that happened to be fetched beside it. Suspects are handed out one at a time: the innocent ones are
-//! done then, and the guilty one, alone now, reaches the limit again and ends as a dead letter.
+//! done then, and the guilty one, alone now, reaches the limit again and ends as a dead letter. What shares a message of the
+//! broker is taken apart first.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,7 +28,7 @@ use lapin::{
         QueueDeclareOptions,
     },
     protocol::{AMQPErrorKind, AMQPSoftError},
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use tokio::{
     sync::Notify,
@@ -39,7 +40,7 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     link::{bounded, unavailable},
-    publisher::{ATTEMPTS, CAUSE, KEY, Parcel},
+    parcel::{Content, Parcel, unwrap},
     shelf::{Held, Shelf},
     topology::short,
 };
@@ -153,7 +154,7 @@ impl Consumer {
                     let is_full = incoming.as_ref().is_some_and(|incoming| incoming.len() == most);
                     next_look = Instant::now() + if is_full { Duration::ZERO } else { BREATH };
                     let taken = match incoming {
-                        Some(incoming) => self.take_in(lane, incoming).await,
+                        Some(incoming) => self.take_in(lane, queue, incoming).await,
                         None => Err(unavailable(anyhow!("the broker ended the consumption of {queue}"))),
                     };
                     if taken.is_err() {
@@ -181,15 +182,19 @@ impl Consumer {
         outcome
     }
 
-    async fn take_in(&self, lane: usize, incoming: Vec<lapin::Result<Incoming>>) -> Result<()> {
+    async fn take_in(&self, lane: usize, queue: &str, incoming: Vec<lapin::Result<Incoming>>) -> Result<()> {
+        let is_suspect = queue == self.shared.topology.suspects(self.topic);
         let (mut outcome, mut foreign) = (Ok(()), Vec::new());
         for incoming in incoming {
-            match incoming.map(|incoming| (decode(&incoming), incoming)) {
-                Ok((Some(held), incoming)) => self.shelf().arrive(lane, incoming.delivery_tag, held),
-                Ok((None, incoming)) => {
+            match incoming.map(|incoming| (unwrap(&incoming), incoming)) {
+                Ok((messages, incoming)) if messages.is_empty() => {
                     self.shelf().refuse(lane, incoming.delivery_tag);
                     foreign.push(incoming);
                 }
+                Ok((messages, incoming)) if is_suspect && messages.len() > 1 => {
+                    self.take_apart(&messages, &incoming).await?;
+                }
+                Ok((messages, incoming)) => self.shelf().arrive(lane, incoming.delivery_tag, messages),
                 Err(error) => outcome = Err(unavailable(error)),
             }
         }
@@ -203,6 +208,22 @@ impl Consumer {
             }
         }
         outcome
+    }
+
+    /// Puts what came together among the suspects one by one, so that the guilty one can be told from the others.
+    async fn take_apart(&self, messages: &[Held], incoming: &Incoming) -> Result<()> {
+        let parcels: Vec<Parcel<'_>> = messages
+            .iter()
+            .map(|message| Parcel {
+                exchange: self.shared.topology.poison(),
+                routing_key: incoming.routing_key.to_string(),
+                content: Content::One { key: &message.key, body: &message.body, attempts: message.attempts },
+                published: message.published,
+                cause: message.cause.as_deref(),
+            })
+            .collect();
+        self.shared.publisher.publish(&parcels).await?;
+        bounded(incoming.acker.ack(BasicAckOptions::default())).await.map(drop).map_err(unavailable)
     }
 
     /// What became of deliveries is told to the broker; where it is to wait, only after it is safe there.
@@ -238,9 +259,7 @@ impl Consumer {
             .map(|(_, exchange, attempts, published, delivery)| Parcel {
                 exchange: exchange.clone(),
                 routing_key: topology.route(self.topic, &delivery.key, delivery.body.len()),
-                key: &delivery.key,
-                body: &delivery.body,
-                attempts: *attempts,
+                content: Content::One { key: &delivery.key, body: &delivery.body, attempts: *attempts },
                 published: *published,
                 cause: delivery.cause.as_deref(),
             })
@@ -366,26 +385,4 @@ async fn open(channel: &Channel, queue: &str, prefetch: u16) -> lapin::Result<la
     bounded(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
     let options = BasicConsumeOptions::default();
     bounded(channel.basic_consume(short(queue), short(""), options, FieldTable::default())).await
-}
-
-/// None for what we have not published.
-pub(super) fn decode(incoming: &Incoming) -> Option<Held> {
-    let headers = incoming.properties.headers().as_ref()?.inner();
-    let AMQPValue::LongString(key) = headers.get(KEY)? else { return None };
-    let cause = match headers.get(CAUSE) {
-        Some(AMQPValue::LongString(cause)) => std::str::from_utf8(cause.as_bytes()).ok().map(str::to_owned),
-        _ => None,
-    };
-    let attempts = match headers.get(ATTEMPTS)? {
-        AMQPValue::LongLongInt(attempts) => u32::try_from(*attempts).ok()?,
-        _ => return None,
-    };
-    Some(Held {
-        key: std::str::from_utf8(key.as_bytes()).ok()?.to_owned(),
-        body: std::str::from_utf8(&incoming.data).ok()?.to_owned(),
-        attempts,
-        published: incoming.properties.timestamp().unwrap_or_default(),
-        arrived: Instant::now(),
-        cause,
-    })
 }

@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 
 use super::{
     BYTES, Rabbit,
-    consumer::decode,
     link::{bounded, unavailable},
+    parcel::unwrap,
     topology::short,
 };
 use crate::{
@@ -44,8 +44,12 @@ impl Rabbit {
             let incoming = got.delivery;
             held.last = incoming.delivery_tag;
             bytes += incoming.data.len();
-            let body = String::from_utf8_lossy(&incoming.data).into_owned();
-            letters.push(DeadLetter { body, is_ours: decode(&incoming).is_some() });
+            let messages = unwrap(&incoming);
+            if messages.is_empty() {
+                let body = String::from_utf8_lossy(&incoming.data).into_owned();
+                letters.push(DeadLetter { body, is_ours: false });
+            }
+            letters.extend(messages.into_iter().map(|message| DeadLetter { body: message.body, is_ours: true }));
         }
         Ok(DeadLetters { letters, held: Some(Held::Broker(held)) })
     }

@@ -10,6 +10,7 @@
 mod consumer;
 mod graveyard;
 mod link;
+mod parcel;
 mod publisher;
 mod shelf;
 mod topology;
@@ -27,7 +28,7 @@ pub use self::topology::partition_of;
 use self::{
     consumer::Consumer,
     link::{Link, bounded, unavailable},
-    publisher::{Parcel, Publisher},
+    publisher::Publisher,
     topology::{Topology, short},
 };
 pub(super) use self::{graveyard::Exhumed, shelf::Tag};
@@ -52,8 +53,8 @@ pub struct BrokerSettings {
     pub prefix: String,
     /// Partitions of each topic, the same for all processes: how many consumers can work at the same time.
     pub partitions: u16,
-    /// Most messages that one consumer holds, those that are not handed out yet included; fewer where each takes minutes, and
-    /// a few more that are large.
+    /// Most messages of the broker, each of which may hold several of ours, that one consumer holds, those that are not handed
+    /// out yet included; fewer where each takes minutes, and a few more that are large.
     pub prefetch: u16,
     /// Pauses before a retry, ascending.
     pub rungs: Vec<Duration>,
@@ -69,7 +70,7 @@ impl Default for BrokerSettings {
             url: "amqp://127.0.0.1:5672/%2f".to_owned(),
             prefix: "community.lexicon.calendar".to_owned(),
             partitions: 8,
-            prefetch: 2_000,
+            prefetch: 500,
             rungs: RUNGS.to_vec(),
             delivery_limit: DELIVERY_LIMIT,
             rebalance: REBALANCE,
@@ -185,13 +186,7 @@ impl Rabbit {
 
     pub(super) async fn publish(&self, messages: &[Message], cause: Option<&str>) -> Result<()> {
         let (topic, shared) = (self.inner.topic, &self.inner.shared);
-        let published = self.now();
-        let mut parcels = Vec::with_capacity(messages.len());
-        for Message { key, body } in messages {
-            let (exchange, routing_key) = (shared.topology.exchange(), shared.topology.route(topic, key, body.len()));
-            parcels.push(Parcel { exchange, routing_key, key, body, attempts: 0, published, cause });
-        }
-        shared.publisher.publish(&parcels).await
+        shared.publisher.publish(&parcel::wrap(&shared.topology, topic, messages, (self.now(), cause))).await
     }
 
     pub(super) fn receive(&self, limit: u64) -> Vec<Delivery> {

@@ -13,14 +13,14 @@ use futures_util::{
     future::{BoxFuture, poll_immediate},
 };
 use lapin::{
-    BasicProperties, Channel, Confirmation,
+    Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::{AMQPValue, FieldTable, LongString},
 };
 use tokio::time::timeout;
 
 use super::{
     link::{Link, bounded, unavailable},
+    parcel::Parcel,
     topology::short,
 };
 use crate::error::Result;
@@ -32,27 +32,6 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// Time in which the broker confirms at least one message. One that is short of memory or disk stops reading and confirms
 /// nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Header with the key of a message.
-pub(super) const KEY: &str = "key";
-/// Header with the number of attempts before.
-pub(super) const ATTEMPTS: &str = "attempts";
-
-/// Header with what the first publisher was doing.
-pub(super) const CAUSE: &str = "traceparent";
-
-/// A message with its address.
-#[derive(Debug)]
-pub(super) struct Parcel<'a> {
-    pub(super) exchange: String,
-    pub(super) routing_key: String,
-    pub(super) key: &'a str,
-    pub(super) body: &'a str,
-    pub(super) attempts: u32,
-    /// When it was first published, in Unix seconds.
-    pub(super) published: u64,
-    pub(super) cause: Option<&'a str>,
-}
 
 /// Publishes over a connection of its own: a broker that is short of memory blocks those that publish, and
 /// acknowledgements must not be held up with them.
@@ -162,13 +141,13 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn has_no_room_for(&self, parcel: &Parcel<'_>) -> bool {
-        let is_too_large = self.bytes + parcel.body.len() > WINDOW_BYTES;
+        let is_too_large = self.bytes + parcel.bytes().len() > WINDOW_BYTES;
         self.under_way.len() >= WINDOW || (is_too_large && !self.under_way.is_empty())
     }
 
     fn add(&mut self, sending: Sending<'a>, parcel: &Parcel<'_>) {
-        self.under_way.push_back((sending, parcel.body.len()));
-        self.bytes += parcel.body.len();
+        self.under_way.push_back((sending, parcel.bytes().len()));
+        self.bytes += parcel.bytes().len();
     }
 
     /// Takes out all but so many, the oldest first.
@@ -182,22 +161,5 @@ impl<'a> Window<'a> {
 async fn send(channel: &Channel, parcel: &Parcel<'_>) -> lapin::Result<Confirmation> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let (exchange, routing_key) = (short(&parcel.exchange), short(&parcel.routing_key));
-    channel.basic_publish(exchange, routing_key, options, parcel.body.as_bytes(), parcel.properties()).await?.await
-}
-
-impl Parcel<'_> {
-    fn properties(&self) -> BasicProperties {
-        const PERSISTENT: u8 = 2;
-        let mut headers = FieldTable::default();
-        headers.insert(short(KEY), AMQPValue::LongString(LongString::from(self.key)));
-        headers.insert(short(ATTEMPTS), AMQPValue::LongLongInt(self.attempts.into()));
-        if let Some(cause) = self.cause {
-            headers.insert(short(CAUSE), AMQPValue::LongString(LongString::from(cause)));
-        }
-        BasicProperties::default()
-            .with_delivery_mode(PERSISTENT)
-            .with_content_type(short("application/json"))
-            .with_timestamp(self.published)
-            .with_headers(headers)
-    }
+    channel.basic_publish(exchange, routing_key, options, parcel.bytes(), parcel.properties()).await?.await
 }

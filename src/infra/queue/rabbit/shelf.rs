@@ -19,8 +19,11 @@ use crate::infra::queue::{Delivery, Receipt};
 pub(in crate::infra::queue) struct Tag {
     lane: usize,
     generation: u64,
-    number: u64,
+    spot: Spot,
 }
+
+/// The broker's number of what a message came in, and its place in there.
+type Spot = (u64, usize);
 
 /// A message that waits to be handed out.
 #[derive(Clone, Debug)]
@@ -56,10 +59,10 @@ pub(super) struct Out {
 struct Lane<C> {
     /// The generation with its channel, while one is open.
     open: Option<(u64, C)>,
-    /// By number, which is the broker's order.
-    waiting: BTreeMap<u64, Held>,
-    /// Numbers of this generation that are handed out, or about to be refused.
-    out: BTreeSet<u64>,
+    /// By number, which is the broker's order: what came under it and waits, with its place in there.
+    waiting: BTreeMap<u64, BTreeMap<usize, Held>>,
+    /// Those of this generation that are handed out, or about to be refused.
+    out: BTreeSet<Spot>,
     /// Whether the broker has delivered anything to this generation.
     is_active: bool,
     /// Whether it hands nothing out any more, since its channel is to be closed.
@@ -123,11 +126,11 @@ impl<C: Clone> Shelf<C> {
         }
     }
 
-    /// Takes in a delivery of the lane's open channel.
-    pub(super) fn arrive(&mut self, lane: usize, number: u64, held: Held) {
+    /// Takes in what came together under one number of the lane's open channel.
+    pub(super) fn arrive(&mut self, lane: usize, number: u64, messages: Vec<Held>) {
         if let Some(lane) = self.lanes.get_mut(lane).filter(|lane| lane.open.is_some()) {
             lane.is_active = true;
-            lane.waiting.insert(number, held);
+            lane.waiting.insert(number, messages.into_iter().enumerate().collect());
         }
     }
 
@@ -135,14 +138,14 @@ impl<C: Clone> Shelf<C> {
     pub(super) fn refuse(&mut self, lane: usize, number: u64) {
         if let Some(lane) = self.lanes.get_mut(lane).filter(|lane| lane.open.is_some()) {
             lane.is_active = true;
-            lane.out.insert(number);
+            lane.out.insert((number, 0));
         }
     }
 
     /// The broker was told that a delivery is refused.
     pub(super) fn refused(&mut self, lane: usize, number: u64) {
         if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.out.remove(&number);
+            lane.out.remove(&(number, 0));
             if lane.is_leaving && lane.out.is_empty() {
                 lane.leave.notify_one();
             }
@@ -150,39 +153,43 @@ impl<C: Clone> Shelf<C> {
     }
 
     /// Hands out messages, at most so many and about so many bytes: none whose key is being worked on already, and of one key
-    /// only the first unless `has_series`.
+    /// only the first unless `has_series`. What came together goes out together, unless it is more than that: a consumer that
+    /// ends after its batch then leaves nothing half-done behind, which would come again as a whole.
     pub(super) fn take(&mut self, limit: usize, bytes: usize, has_series: bool) -> Vec<Delivery> {
         let now = Instant::now();
         let (mut deliveries, mut sum) = (Vec::new(), 0);
         let mut skipped: HashSet<String> = HashSet::new();
         let (turn, count) = (self.turn, self.lanes.len());
-        'full: for at in (0..count).map(|step| (turn + step) % count) {
+        for at in (0..count).map(|step| (turn + step) % count) {
             let Some(lane) = self.lanes.get_mut(at).filter(|lane| !lane.is_leaving) else { continue };
             let Some(generation) = lane.open.as_ref().map(|(generation, _)| *generation) else { continue };
-            let mut chosen = Vec::new();
-            for (number, held) in &lane.waiting {
-                if self.busy.contains_key(&held.key) || skipped.contains(&held.key) {
+            let mut chosen: Vec<Spot> = Vec::new();
+            for (number, together) in &lane.waiting {
+                let keys = || together.values().map(|held| &held.key);
+                if keys().any(|key| self.busy.contains_key(key) || skipped.contains(key)) {
+                    skipped.extend(keys().cloned());
                     continue;
                 }
-                sum += held.body.len();
-                if deliveries.len() + chosen.len() >= limit || (sum > bytes && sum > held.body.len()) {
+                let taken = deliveries.len() + chosen.len();
+                let size: usize = together.values().map(|held| held.body.len()).sum();
+                if taken > 0 && (taken + together.len() > limit || sum + size > bytes) {
                     break;
                 }
+                sum += size;
+                chosen.extend(together.keys().take(limit - taken).map(|place| (*number, *place)));
                 if !has_series {
-                    skipped.insert(held.key.clone());
+                    skipped.extend(keys().cloned());
                 }
-                chosen.push(*number);
             }
-            for number in chosen {
-                let Some(held) = lane.waiting.remove(&number) else { continue };
-                let Held { key, body, attempts, published, arrived, cause } = held;
-                let tag = Tag { lane: at, generation, number };
-                lane.out.insert(number);
+            for spot in chosen {
+                let Some(Held { key, body, attempts, published, arrived, cause }) = lane.take(spot) else { continue };
+                let tag = Tag { lane: at, generation, spot };
+                lane.out.insert(spot);
                 self.out.insert(tag, Out { published, arrived, key: key.clone(), since: now });
                 deliveries.push(Delivery { receipt: Receipt::Tag(tag), key, body, attempts, cause });
             }
             if deliveries.len() >= limit || sum > bytes {
-                break 'full;
+                break;
             }
         }
         for delivery in &deliveries {
@@ -205,15 +212,18 @@ impl<C: Clone> Shelf<C> {
         for tag in tags {
             let is_open = self.lane_of(*tag).is_some();
             if self.forget(*tag).is_some() && is_open {
-                done.entry(tag.lane).or_default().insert(tag.number);
+                done.entry(tag.lane).or_default().insert(tag.spot.0);
             }
         }
         let mut acknowledgements = Vec::new();
-        for (lane, numbers) in done {
+        for (lane, mut numbers) in done {
             let Some(lane) = self.lanes.get(lane) else { continue };
             let Some((_, channel)) = &lane.open else { continue };
+            // Of what came together the last one decides.
+            numbers.retain(|number| !lane.holds(*number));
             // Up to the first that is not done, one acknowledgement is enough.
-            let first = lane.waiting.keys().next().into_iter().chain(lane.out.first()).min().copied();
+            let first =
+                lane.waiting.keys().next().into_iter().chain(lane.out.first().map(|(number, _)| number)).min().copied();
             let acknowledgement = |number, multiple| Acknowledgement { channel: channel.clone(), number, multiple };
             let below = |number: &u64| first.is_none_or(|first| *number < first);
             let together = numbers.iter().copied().rfind(below);
@@ -235,7 +245,9 @@ impl<C: Clone> Shelf<C> {
         let Some(Out { published, arrived, .. }) = self.forget(tag) else { return };
         let Some(lane) = self.lanes.get_mut(tag.lane).filter(|_| is_open) else { return };
         let Delivery { key, body, attempts, cause, .. } = delivery;
-        lane.waiting.insert(tag.number, Held { key, body, attempts, published, arrived, cause });
+        let (number, place) = tag.spot;
+        let held = Held { key, body, attempts, published, arrived, cause };
+        lane.waiting.entry(number).or_default().insert(place, held);
         if lane.is_leaving && lane.out.is_empty() {
             lane.leave.notify_one();
         }
@@ -289,7 +301,7 @@ impl<C: Clone> Shelf<C> {
 
     /// How many messages are held, and when the oldest was published, in Unix seconds.
     pub(super) fn census(&self) -> (usize, Option<u64>) {
-        let waiting = self.lanes.iter().flat_map(|lane| lane.waiting.values());
+        let waiting = self.lanes.iter().flat_map(|lane| lane.waiting.values()).flat_map(BTreeMap::values);
         let (mut count, mut oldest) = (0, None::<u64>);
         for published in waiting.map(|held| held.published).chain(self.out.values().map(|out| out.published)) {
             count += 1;
@@ -315,9 +327,26 @@ impl<C: Clone> Shelf<C> {
             }
         }
         if is_open && let Some(lane) = self.lanes.get_mut(tag.lane) {
-            lane.out.remove(&tag.number);
+            lane.out.remove(&tag.spot);
         }
         Some(out)
+    }
+}
+
+impl<C> Lane<C> {
+    fn take(&mut self, (number, place): Spot) -> Option<Held> {
+        let together = self.waiting.get_mut(&number)?;
+        let held = together.remove(&place);
+        if together.is_empty() {
+            self.waiting.remove(&number);
+        }
+        held
+    }
+
+    /// Whether anything that came under this number is not done.
+    fn holds(&self, number: u64) -> bool {
+        let is_out = self.out.range((number, 0)..=(number, usize::MAX)).next().is_some();
+        is_out || self.waiting.contains_key(&number)
     }
 }
 

@@ -33,7 +33,7 @@ use crate::infra::queue::Topic;
 const SOURCE: &str = "bluesky";
 
 /// Bytes from which on a message counts as large.
-const LARGE: usize = 64 << 10;
+pub(super) const LARGE: usize = 64 << 10;
 /// The end of the name of their queue, and of its routing key.
 const LARGE_ONES: &str = "large";
 
@@ -89,7 +89,8 @@ impl Topology {
         format!("{}.dead", self.prefix)
     }
 
-    fn poison(&self) -> String {
+    /// The exchange of what consumers seem to die of.
+    pub(super) fn poison(&self) -> String {
         format!("{}.poison", self.prefix)
     }
 

@@ -14,12 +14,12 @@ fn shelf() -> Shelf<()> {
 }
 
 fn arrive(shelf: &mut Shelf<()>, lane: usize, number: u64, key: &str) {
-    let (key, body) = (key.to_owned(), format!("{key}{number}"));
-    shelf.arrive(
-        lane,
-        number,
-        Held { key, body, attempts: 0, published: number, arrived: Instant::now(), cause: None },
-    );
+    shelf.arrive(lane, number, vec![held(key, &number.to_string())]);
+}
+
+fn held(key: &str, end: &str) -> Held {
+    let (key, body) = (key.to_owned(), format!("{key}{end}"));
+    Held { key, body, attempts: 0, published: 0, arrived: Instant::now(), cause: None }
 }
 
 fn bodies(deliveries: &[Delivery]) -> Vec<&str> {
@@ -89,6 +89,32 @@ fn acknowledgements_never_cover_what_is_not_done() {
     assert_eq!(told(&shelf.finish(&[tags[0], tags[2]])), [(3, true)]);
     assert_eq!(told(&shelf.finish(&[tags[3]])), [(4, true)], "5 is later and waits");
     assert_eq!(told(&shelf.finish(&[tags[3]])), [], "nothing is acknowledged twice");
+}
+
+#[test]
+fn what_came_together_goes_out_together_and_is_acknowledged_when_the_last_of_it_is_done() {
+    let mut shelf = shelf();
+    let arrives = |shelf: &mut Shelf<()>, number, parts: &[(&str, &str)]| {
+        shelf.arrive(0, number, parts.iter().map(|(key, end)| held(key, end)).collect());
+    };
+    arrives(&mut shelf, 1, &[("a", "1"), ("b", "2"), ("a", "3")]);
+    arrives(&mut shelf, 2, &[("c", "4"), ("d", "5")]);
+    arrives(&mut shelf, 3, &[("d", "6"), ("e", "7")]);
+    let mut first = shelf.take(4, ALL, true);
+    assert_eq!(bodies(&first), ["a1", "b2", "a3"], "the next two do not fit");
+    let part = shelf.take(1, ALL, true);
+    assert_eq!(bodies(&part), ["c4"], "they never would");
+    let other = shelf.take(1, ALL, true);
+    assert_eq!(bodies(&other), ["d5"]);
+    assert!(shelf.take(9, ALL, true).is_empty(), "d is being worked on, and 7 came with 6");
+    let tags: Vec<Tag> = first.iter().map(tag).collect();
+    assert_eq!(told(&shelf.finish(&[tags[0], tags[1], tag(&part[0])])), [], "of each something is left");
+    shelf.put_back(first.remove(2));
+    let again = shelf.take(9, ALL, true);
+    assert_eq!(bodies(&again), ["a3"]);
+    assert_eq!(told(&shelf.finish(&[tag(&other[0])])), [(2, false)], "and of the first still is");
+    assert_eq!(told(&shelf.finish(&[tag(&again[0])])), [(1, true)]);
+    assert_eq!(bodies(&shelf.take(9, ALL, true)), ["d6", "e7"]);
 }
 
 #[test]
