@@ -1,5 +1,7 @@
 //! Who asks, and what that allows. Doors say what a caller showed; every use case that is not for everybody asks here.
 
+use std::{collections::HashSet, fmt, sync::Arc};
+
 use super::{
     key::{self, ServiceKey},
     person::{Person, Role},
@@ -127,6 +129,55 @@ impl Shown<'_> {
         let text = self.authorization.and_then(|shown| shown.trim().split_once(' '));
         text.is_some_and(|(_, text)| vouching::is_token(text.trim()))
     }
+
+    /// What of it would open something for longer, by its form.
+    pub fn credential(&self) -> Option<Credential> {
+        match self.authorization {
+            Some(shown) => {
+                let (_, text) = shown.trim().split_once(' ')?;
+                let text = text.trim();
+                let is_session = session::is_token(text);
+                Some(if is_session {
+                    Credential::Session(Kind::Bearer, text.into())
+                } else {
+                    Credential::Key(text.into())
+                })
+            }
+            None => Some(Credential::Session(Kind::Cookie, self.cookie?.into())),
+        }
+    }
+}
+
+/// What opens something for longer than one request.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// A service key.
+    Key(Arc<str>),
+    /// The token of a session, as it was handed out.
+    Session(Kind, Arc<str>),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").finish_non_exhaustive()
+    }
+}
+
+/// Which of these open, as [`identify`] has it, in a few statements however many they are.
+pub async fn still_open(app: &App, credentials: &[Credential]) -> Result<HashSet<Credential>> {
+    let (mut keys, mut tokens) = (Vec::new(), Vec::new());
+    for credential in credentials {
+        match credential {
+            Credential::Key(text) => keys.push(&**text),
+            Credential::Session(_, token) => tokens.push(&**token),
+        }
+    }
+    let (keys, sessions) = (key::verify_all(app, &keys).await?, session::find_all(app, &tokens).await?);
+    let opens = |credential: &&Credential| match credential {
+        Credential::Key(text) => keys.contains(&**text),
+        Credential::Session(kind, token) => sessions.get(&**token) == Some(kind),
+    };
+    Ok(credentials.iter().filter(opens).cloned().collect())
 }
 
 /// Who shows this; nobody in particular without any of it. A key or a person is in the tenant that the request names, else

@@ -4,14 +4,14 @@
 //! source types that it speaks for, may be given the right to administer those tenants, and opens until it is revoked: a
 //! revoked key is refused from the next request on, by every process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{location::Texts, service_key as key, service_key_tenant as of, sets::SourceType, tenant};
 use sea_orm::{
     ActiveEnum,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Select,
+    ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, QueryFilter, QueryOrder, Select,
     sea_query::{Expr, Query},
 };
 use tracing::{info, warn};
@@ -26,6 +26,7 @@ use crate::{
         tenant::Tenant,
     },
     error::{Error, Result},
+    infra::db::among,
 };
 
 /// Source types that a key can speak for: all but our own.
@@ -302,6 +303,27 @@ pub async fn verify(app: &App, text: &str) -> Result<Option<ServiceKey>> {
     let tenant = Tenant::of_key(&row);
     let sources = sources_of(&row);
     Ok(Some(ServiceKey { id: row.id, prefix: row.prefix, tenant, is_admin: row.is_admin, sources }))
+}
+
+/// Those of these texts that open as keys; noted as by [`verify`].
+pub async fn verify_all<'a>(app: &App, texts: &[&'a str]) -> Result<HashSet<&'a str>> {
+    let texts: Vec<(String, &str)> = texts.iter().filter_map(|text| Some((prefix_of(text)?, *text))).collect();
+    if texts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let db = app.db.read();
+    let prefixes = texts.iter().map(|(prefix, _)| prefix.clone()).collect();
+    let these = among(db.get_database_backend(), key::Column::Prefix, prefixes);
+    let rows = key::Entity::find().filter(these).filter(key::Column::RevokedAt.is_null()).all(db).await?;
+    let rows: HashMap<&str, &key::Model> = rows.iter().map(|row| (&*row.prefix, row)).collect();
+    let mut open = HashSet::new();
+    for (prefix, text) in texts {
+        if let Some(row) = rows.get(&*prefix).filter(|row| secret::is(text, &row.hash)) {
+            note_use(app, row).await;
+            open.insert(text);
+        }
+    }
+    Ok(open)
 }
 
 /// What a key speaks for. For what this version has no name for, it does not.

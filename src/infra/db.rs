@@ -37,7 +37,7 @@ use self::{
     refusal::wants_retry,
 };
 pub use self::{
-    insert::{insert, insert_returning},
+    insert::{insert, insert_returning, replace},
     lock::{lock, lock_one_of},
     reader::Reader,
     rows::{among, bind_list, bind_pairs, pieces},

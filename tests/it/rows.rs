@@ -9,14 +9,14 @@ use entities::{
     sets::{ChangeOperation, SourceType},
 };
 use fastrand::Rng;
-use gateway::infra::db::{insert, insert_returning};
+use gateway::infra::db::{insert, insert_returning, replace};
 use sea_orm::{ActiveModelTrait, ActiveValue::NotSet, EntityTrait, IntoActiveModel, sea_query::OnConflict};
 
 use crate::support::database::on_each_database;
 
 /// Values that the writer may choose to stand for NULL are the first of each list.
 fn row(rng: &mut Rng, number: i64) -> change::Model {
-    let texts = ["", "\u{1}", "\u{1}\u{1}", "NULL", "{a,\"b\\c\"}", "é🎈"];
+    let texts = ["", "\u{1}", "\u{1}\u{1}", "NULL", "{a,\"b\\c\"}", "é🎈", if number > 300 { "a\u{1f}b" } else { "b" }];
     let instants = [0, 1_000_000, 2_000_000, 999_999, -1, -62_135_596_800_000_000, 253_402_300_799_999_999];
     let numbers = [0.0, 1.0, 2.0, -0.5, 52.520_006_599_999_99, f64::MAX];
     let text = |rng: &mut Rng| rng.bool().then(|| rng.choice(texts).unwrap().to_owned());
@@ -75,26 +75,34 @@ async fn rows_come_back_as_they_were_written() {
                 (id, change::Model { id, ..row })
             }));
         }
-        // Replaced by their key, by rows that have other values and other gaps.
-        let replaced: Vec<change::Model> = expected
-            .values()
-            .filter(|row| row.id % 3 == 0)
-            .map(|held| change::Model { id: held.id, ..row(&mut rng, held.event_id) })
-            .collect();
-        let values: Vec<_> = replaced.iter().map(|row| row.clone().into_active_model().reset_all()).collect();
-        let replace = OnConflict::column(change::Column::Id)
-            .update_columns([change::Column::EventUri, change::Column::StartsAt, change::Column::Latitude])
-            .to_owned();
-        test.db
-            .transact(|tx| {
-                let (values, replace) = (values.clone(), replace.clone());
-                async move { insert(&*tx, values, Some(replace)).await }
-            })
-            .await
-            .unwrap();
-        for row in replaced {
-            let held = expected.get_mut(&row.id).unwrap();
-            (held.event_uri, held.starts_at, held.latitude) = (row.event_uri, row.starts_at, row.latitude);
+        // Replaced by their key, whether that is known to be there or not, by rows that have other values and other gaps.
+        let key = change::Column::Id;
+        let columns = [change::Column::EventUri, change::Column::StartsAt, change::Column::Latitude];
+        for is_known in [false, true] {
+            let replaced: Vec<change::Model> = expected
+                .values()
+                .filter(|row| row.id % 3 == i64::from(is_known))
+                .map(|held| change::Model { id: held.id, ..row(&mut rng, held.event_id) })
+                .collect();
+            let values: Vec<_> = replaced.iter().map(|row| row.clone().into_active_model().reset_all()).collect();
+            let on_conflict = OnConflict::column(key).update_columns(columns).to_owned();
+            test.db
+                .transact(|tx| {
+                    let (values, on_conflict) = (values.clone(), on_conflict.clone());
+                    async move {
+                        if is_known {
+                            replace(&*tx, values, &[key], &columns).await
+                        } else {
+                            insert(&*tx, values, Some(on_conflict)).await
+                        }
+                    }
+                })
+                .await
+                .unwrap();
+            for row in replaced {
+                let held = expected.get_mut(&row.id).unwrap();
+                (held.event_uri, held.starts_at, held.latitude) = (row.event_uri, row.starts_at, row.latitude);
+            }
         }
         let found = change::Entity::find().all(test.db.read()).await.unwrap();
         let found: BTreeMap<i64, change::Model> = found.into_iter().map(|row| (row.id, row)).collect();

@@ -1,20 +1,18 @@
 //! Who asks: the key or the session that a request, an event stream or a socket shows.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_graphql::Data;
 use axum::http::{HeaderName, header};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio::{
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::error;
 use uuid::Uuid;
 
 use super::{
     context::RequestLoaders,
     guard::{Code, Refusal},
+    recheck::Recheck,
     tenant,
     transport::{Attach, Audience, Named, Origins, RequestInfo, Sender, Transport},
 };
@@ -28,8 +26,6 @@ use crate::{
     error::Error,
 };
 
-/// How soon what a key or a session has open ends after it was revoked.
-const RECHECK: Duration = Duration::from_secs(5);
 /// Keys that are looked up at once: strangers who show made-up ones must not take all connections to the database.
 const LOOK_UPS: usize = 4;
 /// How long a key waits to be looked up.
@@ -42,13 +38,14 @@ pub(super) struct Callers {
     places: Arc<Semaphore>,
     /// Places of those for whom a foreign host has to be asked: when it is slow, nobody else waits.
     vouched: Arc<Semaphore>,
+    recheck: Recheck,
 }
 
 impl Callers {
     pub(super) fn new(app: &App) -> Self {
         let origins = Origins { allowed: app.config.http.allowed_origins.clone() };
         let places = || Arc::new(Semaphore::new(LOOK_UPS));
-        Self { app: app.clone(), origins, places: places(), vouched: places() }
+        Self { app: app.clone(), origins, places: places(), vouched: places(), recheck: Recheck::new(app) }
     }
 
     async fn identify(&self, info: &RequestInfo) -> Result<Actor, Refusal> {
@@ -98,7 +95,7 @@ impl Attach for Callers {
         .boxed()
     }
 
-    fn admits<'a>(&'a self, info: &'a mut RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn admits<'a>(&'a self, info: &'a mut RequestInfo) -> BoxFuture<'a, Result<bool, Refusal>> {
         async move {
             // The door has looked at the header only.
             if let Some(name) = said(info, tenant::HEADER.as_str()) {
@@ -106,35 +103,13 @@ impl Attach for Callers {
                 let tenant = found.ok_or_else(tenant::unknown)?;
                 info.extensions.insert(tenant);
             }
-            self.identify(info).await.map(drop)
+            Ok(self.identify(info).await? != Actor::Anonymous)
         }
         .boxed()
     }
 
     fn expires(&self, info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
-        let app = self.app.clone();
-        let Shown { authorization, cookie } = self.shown(info);
-        let (authorization, cookie) = (authorization.map(str::to_owned), cookie.map(str::to_owned));
-        if authorization.is_none() && cookie.is_none() {
-            return None;
-        }
-        let expires = async move {
-            let mut was_somebody = authorization.is_some();
-            loop {
-                let shown = Shown { authorization: authorization.as_deref(), cookie: cookie.as_deref() };
-                match actor::identify(&app, shown, None).await {
-                    // A cookie that opened nothing from the beginning: whoever sends it is nobody, and stays so.
-                    Ok(Actor::Anonymous) if !was_somebody => pending::<()>().await,
-                    Ok(Actor::Anonymous) | Err(Error::Unauthenticated { .. }) => return,
-                    Ok(_) => was_somebody = true,
-                    // What cannot be looked up is no news.
-                    Err(_) => {}
-                }
-                // Not all at the same time.
-                sleep(RECHECK.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            }
-        };
-        Some(expires.boxed())
+        Some(self.recheck.until_over(self.shown(info).credential()?))
     }
 }
 

@@ -26,6 +26,7 @@ mod page;
 mod payload;
 mod profile;
 mod query;
+mod recheck;
 mod record;
 mod rsvp;
 mod scalars;

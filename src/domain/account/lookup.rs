@@ -5,20 +5,16 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
     identity,
-    sets::{AccountStatus, ChangeOperation, HandleStatus},
+    sets::{AccountStatus, HandleStatus},
 };
 use futures_util::{StreamExt, stream};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tracing::{Instrument as _, debug, field::Empty, info_span};
 
-use super::shadow;
+use super::{shadow, told};
 use crate::{
     app::App,
-    domain::{
-        change::{self, Entry},
-        event::write::{by_organizer, is_listed},
-        ingest::{self, hold_account, line},
-    },
+    domain::ingest::{self, hold_account, line},
     error::{Error, Result},
     infra::{
         atproto::{
@@ -146,19 +142,7 @@ pub(super) async fn store(app: &App, held: &identity::Model, resolved: Option<Re
                 return Ok(0);
             }
             let users = shadow::find(tx, app.tenant, vec![held.did.clone()]).await?;
-            let events = by_organizer(tx, app.tenant, users.into_values().collect()).await?;
-            let entries: Vec<Entry<'_>> = events
-                .iter()
-                .filter(|event| is_listed(event))
-                .map(|event| Entry {
-                    event,
-                    operation: ChangeOperation::Updated,
-                    fields: vec!["organizer"],
-                    occurred_at: now,
-                })
-                .collect();
-            change::append(tx, &entries, now).await?;
-            Ok(entries.len())
+            told::organizer(tx, app.tenant, users.into_values().collect(), now).await
         })
         .await?;
     if told > 0 {

@@ -9,8 +9,8 @@ use entities::{
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
-    sea_query::{Expr, ExprTrait, Func},
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, QueryTrait as _,
+    sea_query::{Expr, ExprTrait, Func, SelectStatement},
 };
 use tracing::info;
 use url::Url;
@@ -171,6 +171,12 @@ pub(crate) async fn holder(db: &impl ConnectionTrait, tenant: Tenant, did: &str)
 /// The same, kept from everybody else until the end of the transaction.
 pub(super) async fn hold(tx: &impl ConnectionTrait, tenant: Tenant, did: &str) -> Result<Option<user::Model>> {
     Ok(tenant.users().filter(user::Column::Did.eq(did)).lock_exclusive().one(tx).await?)
+}
+
+/// The ids of all members, whatever the tenant, to look among.
+pub(crate) fn ids() -> SelectStatement {
+    let members = user::Entity::find().select_only().column(user::Column::Id);
+    members.filter(user::Column::IsShadowAccount.eq(false)).into_query()
 }
 
 /// The account with this id, if it is a member's, whatever the tenant.

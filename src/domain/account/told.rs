@@ -7,7 +7,7 @@ use sea_orm::ConnectionTrait;
 use crate::{
     domain::{
         change::{self, Entry},
-        event::write::{by_organizer, is_listed},
+        event::{outline::Outline, write::by_organizer},
         tenant::Tenant,
     },
     error::Result,
@@ -31,11 +31,10 @@ pub(super) async fn updated(
     fields: &[&'static str],
     now: DateTime<Utc>,
 ) -> Result<usize> {
-    let entries: Vec<Entry<'_>> = events
-        .iter()
-        .filter(|event| is_listed(event))
-        .map(|event| Entry { event, operation: ChangeOperation::Updated, fields: fields.to_vec(), occurred_at: now })
-        .collect();
-    change::append(tx, &entries, now).await?;
-    Ok(entries.len())
+    let listed = events.iter().map(Outline::from).filter(Outline::is_listed);
+    let entry = |event| Entry { event, operation: ChangeOperation::Updated, fields: fields.to_vec(), occurred_at: now };
+    let entries: Vec<Entry> = listed.map(entry).collect();
+    let count = entries.len();
+    change::append(tx, entries, now).await?;
+    Ok(count)
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use entities::{
-    change, event,
+    change,
     location::Texts,
     sets::{ChangeOperation, SourceType},
 };
@@ -12,6 +12,7 @@ use sea_orm::{
 };
 
 use crate::{
+    domain::event::outline::Outline,
     error::Result,
     infra::db::{insert, lock},
 };
@@ -21,9 +22,9 @@ pub const LOCK: [&str; 1] = ["change"];
 
 /// A change that is about to be told.
 #[derive(Clone, Debug)]
-pub struct Entry<'a> {
+pub struct Entry {
     /// The event: as it is now, or as it was when it went.
-    pub event: &'a event::Model,
+    pub event: Outline,
     /// What happened.
     pub operation: ChangeOperation,
     /// Names of the changed fields as in the GraphQL type `Event`; empty unless `operation` is `Updated`.
@@ -33,24 +34,24 @@ pub struct Entry<'a> {
 }
 
 /// Appends to the log, as the last thing before the commit: every other writer of the log waits until then.
-pub async fn append(tx: &impl ConnectionTrait, entries: &[Entry<'_>], now: DateTime<Utc>) -> Result<()> {
+pub async fn append(tx: &impl ConnectionTrait, entries: Vec<Entry>, now: DateTime<Utc>) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
     lock(tx, &LOCK).await?;
-    let rows = entries.iter().map(|entry| change::ActiveModel {
+    let rows = entries.into_iter().map(|Entry { event, operation, fields, occurred_at }| change::ActiveModel {
         id: NotSet,
-        tenant_id: Set(entry.event.tenant_id),
-        event_id: Set(entry.event.id),
-        event_uri: Set(entry.event.record_uri.clone()),
-        operation: Set(entry.operation),
-        changed_fields: Set(Texts(entry.fields.iter().map(|field| (*field).to_owned()).collect())),
-        source_type: Set(entry.event.source_type),
-        organizer_did: Set(entry.event.source_id.clone().filter(|_| entry.event.source_type == SourceType::Bluesky)),
-        starts_at: Set(entry.event.starts_at),
-        latitude: Set(entry.event.latitude),
-        longitude: Set(entry.event.longitude),
-        occurred_at: Set(entry.occurred_at),
+        tenant_id: Set(event.tenant_id),
+        event_id: Set(event.id),
+        event_uri: Set(event.record_uri),
+        operation: Set(operation),
+        changed_fields: Set(Texts(fields.iter().map(|field| (*field).to_owned()).collect())),
+        source_type: Set(event.source_type),
+        organizer_did: Set(event.source_id.filter(|_| event.source_type == SourceType::Bluesky)),
+        starts_at: Set(event.starts_at),
+        latitude: Set(event.latitude),
+        longitude: Set(event.longitude),
+        occurred_at: Set(occurred_at),
         ingested_at: Set(now),
     });
     insert(tx, rows.collect(), None).await

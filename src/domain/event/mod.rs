@@ -5,6 +5,7 @@
 
 mod filter;
 mod geo;
+pub mod outline;
 mod query;
 pub(crate) mod slug;
 mod words;

@@ -116,13 +116,29 @@ enum Run<'a> {
 fn cut(text: &str, mut take: impl FnMut(Run<'_>)) {
     let (mut word, mut length) = (String::new(), 0);
     let mut unspaced = Vec::new();
-    for (at, character) in text.char_indices() {
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        // Most text: as many at once as there are.
+        let plain = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        if let Some((letters, behind)) = rest.split_at_checked(plain).filter(|(letters, _)| !letters.is_empty()) {
+            if !unspaced.is_empty() {
+                take(Run::Unspaced(&unspaced));
+                unspaced.clear();
+            }
+            let kept = letters.get(..MAX_WORD - length).unwrap_or(letters);
+            word.extend(kept.bytes().map(|letter| char::from(letter.to_ascii_lowercase())));
+            length += kept.len();
+            rest = behind;
+            continue;
+        }
+        let here = rest;
+        rest = rest.split_at_checked(character.len_utf8()).map_or("", |(_, behind)| behind);
         let kind = kind(character);
         if kind == Kind::Nothing {
             continue;
         }
         if kind != Kind::Letter && !word.is_empty() {
-            word.push_str(signs(text.get(at..).unwrap_or_default()));
+            word.push_str(signs(here));
             take(Run::Word(&word));
             word.clear();
             length = 0;
@@ -132,10 +148,6 @@ fn cut(text: &str, mut take: impl FnMut(Run<'_>)) {
             unspaced.clear();
         }
         match kind {
-            Kind::Letter if length < MAX_WORD && character.is_ascii() => {
-                length += 1;
-                word.push(character.to_ascii_lowercase());
-            }
             Kind::Letter if length < MAX_WORD => {
                 length += 1;
                 // One by one: as part of a word the last sigma would look different from one in its middle.
@@ -170,7 +182,7 @@ fn pairs(characters: &[char]) -> impl Iterator<Item = String> {
 /// where a word stands.
 pub fn search_text(text: &str) -> String {
     let folded = fold_search(text);
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_capacity(folded.len() / 4);
     let mut words = String::with_capacity(folded.len());
     for word in folded.split(' ').filter(|word| seen.insert(*word)) {
         if !words.is_empty() {

@@ -6,20 +6,18 @@ use chrono::{DateTime, Utc};
 use entities::{
     event,
     location::{Links, Locations},
-    sets::{EventStatus, EventVisibility, SourceType},
+    sets::SourceType,
 };
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::NotSet,
-    ColumnTrait, ConnectionTrait, EntityTrait, IdenStatic, IntoActiveModel, QueryFilter, QuerySelect,
-    sea_query::{Expr, OnConflict},
+    ActiveModelTrait, ActiveValue::NotSet, ColumnTrait, ConnectionTrait, EntityTrait, IdenStatic, IntoActiveModel,
+    QueryFilter, QuerySelect, sea_query::Expr,
 };
 
-use super::{geo, slug};
+use super::{geo, outline, slug};
 use crate::{
     domain::{source::EventDraft, tenant::Tenant},
     error::Result,
-    infra::db::{among, insert, insert_returning},
+    infra::db::{among, insert_returning, replace},
 };
 
 /// Everything about an event that does not come from its draft.
@@ -93,7 +91,7 @@ pub fn project(
 
 /// Whether lists and subscriptions show it.
 pub fn is_listed(event: &event::Model) -> bool {
-    !event.is_hidden && event.visibility == EventVisibility::Public && event.status != EventStatus::Draft
+    outline::is_listed(event.is_hidden, event.visibility, event.status)
 }
 
 /// Names, as in the GraphQL type `Event`, of the fields in which two versions differ.
@@ -159,17 +157,12 @@ pub async fn upsert(tx: &impl ConnectionTrait, tenant: Tenant, rows: &mut [event
     ];
     let all = <event::Column as sea_orm::Iterable>::iter();
     let replaced: Vec<event::Column> = all.filter(|c| !keep.iter().any(|k| k.as_str() == c.as_str())).collect();
-    let values = |row: &event::Model| {
-        let mut values = row.clone().into_active_model().reset_all();
-        values.id = NotSet;
-        values
-    };
+    let values = |row: &event::Model| row.clone().into_active_model().reset_all();
+    let without_id = |row| event::ActiveModel { id: NotSet, ..values(row) };
     let (new, known): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.id == 0);
-    let on_conflict =
-        OnConflict::columns([event::Column::TenantId, event::Column::RecordUri]).update_columns(replaced).to_owned();
-    insert(tx, known.into_iter().map(values).collect(), Some(on_conflict)).await?;
+    replace(tx, known.into_iter().map(values).collect(), &[event::Column::Id], &replaced).await?;
     let key = [event::Column::RecordUri, event::Column::Id];
-    let ids: Vec<(String, i64)> = insert_returning(tx, new.into_iter().map(values).collect(), None, &key).await?;
+    let ids: Vec<(String, i64)> = insert_returning(tx, new.into_iter().map(without_id).collect(), None, &key).await?;
     let ids: HashMap<String, i64> = ids.into_iter().collect();
     for row in rows.iter_mut().filter(|row| row.id == 0) {
         row.id = row.record_uri.as_ref().and_then(|uri| ids.get(uri)).copied().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Stage 7: what a draft may say here, whoever wrote it, and what follows from that.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -36,7 +38,7 @@ pub(super) fn validate(routed: Routed) -> Validated {
 /// The rules for one version of a record. Stage 8 calls this for what it has put together itself.
 pub(super) fn settle(version: &mut Version, seen: DateTime<Utc>) {
     if let Ok(Draft::Event(event)) = &mut version.reading.draft {
-        settle_event(event, seen);
+        settle_event(Arc::make_mut(event), seen);
     }
 }
 

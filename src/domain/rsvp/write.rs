@@ -3,16 +3,14 @@
 use chrono::{DateTime, Utc};
 use entities::event_attendee as attendee;
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::NotSet,
-    ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Statement,
-    sea_query::{Expr, OnConflict},
+    ActiveModelTrait, ActiveValue::NotSet, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+    Statement, sea_query::Expr,
 };
 
 use crate::{
     domain::tenant::Tenant,
     error::Result,
-    infra::db::{among, bind_list, bind_pairs, insert},
+    infra::db::{among, bind_list, bind_pairs, insert, replace},
 };
 
 /// The answers of these (event, person), where there are any.
@@ -47,27 +45,22 @@ pub async fn answered_by(db: &impl ConnectionTrait, tenant: Tenant, users: Vec<i
 
 /// Writes answers; one that a person had given to the event before is replaced.
 pub async fn upsert(tx: &impl ConnectionTrait, rows: Vec<attendee::Model>) -> Result<()> {
-    let values = |row: attendee::Model| {
-        let mut values = row.into_active_model().reset_all();
-        values.id = NotSet;
-        values
-    };
+    let values = |row: attendee::Model| row.into_active_model().reset_all();
+    let without_id = |row| attendee::ActiveModel { id: NotSet, ..values(row) };
     let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.id == 0);
-    insert(tx, new.into_iter().map(values).collect(), None).await?;
-    let on_conflict = OnConflict::columns([attendee::Column::EventId, attendee::Column::UserId])
-        .update_columns([
-            attendee::Column::Status,
-            attendee::Column::SourceType,
-            attendee::Column::RecordUri,
-            attendee::Column::RecordCid,
-            attendee::Column::RecordRev,
-            attendee::Column::EventCid,
-            attendee::Column::IsHidden,
-            attendee::Column::CreatedAt,
-            attendee::Column::UpdatedAt,
-        ])
-        .to_owned();
-    insert(tx, known.into_iter().map(values).collect(), Some(on_conflict)).await
+    insert(tx, new.into_iter().map(without_id).collect(), None).await?;
+    let columns = [
+        attendee::Column::Status,
+        attendee::Column::SourceType,
+        attendee::Column::RecordUri,
+        attendee::Column::RecordCid,
+        attendee::Column::RecordRev,
+        attendee::Column::EventCid,
+        attendee::Column::IsHidden,
+        attendee::Column::CreatedAt,
+        attendee::Column::UpdatedAt,
+    ];
+    replace(tx, known.into_iter().map(values).collect(), &[attendee::Column::Id], &columns).await
 }
 
 /// Removes answers.

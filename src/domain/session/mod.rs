@@ -7,6 +7,8 @@
 
 pub mod code;
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 pub use entities::sets::SessionKind as Kind;
 use entities::{session, user};
@@ -21,6 +23,7 @@ use crate::{
     app::App,
     domain::{account::member, secret, source::lenient::clean, tenant::Tenant},
     error::{Error, Result},
+    infra::db::among,
 };
 
 /// What every token begins with.
@@ -109,8 +112,36 @@ pub async fn find(app: &App, token: &str) -> Result<Option<Found>> {
     let now = app.clock.now();
     let Some(session) = row.filter(|row| secret::is(token, &row.hash) && is_valid(row, now)) else { return Ok(None) };
     let Some(user) = member::find(app.db.read(), session.user_id).await? else { return Ok(None) };
-    note_use(app, &session, now).await;
+    note_use(app, &[&session], now).await;
     Ok(Some(Found { session, user }))
+}
+
+/// Those of these tokens that open, with how they were handed out; noted as by [`find`].
+pub async fn find_all<'a>(app: &App, tokens: &[&'a str]) -> Result<HashMap<&'a str, Kind>> {
+    let tokens: Vec<(String, &str)> =
+        tokens.iter().filter_map(|token| Some((secret::prefix_of(MARK, token)?, *token))).collect();
+    if tokens.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let db = app.db.read();
+    let prefixes = tokens.iter().map(|(prefix, _)| prefix.clone()).collect();
+    let rows = session::Entity::find()
+        .filter(among(db.get_database_backend(), session::Column::Prefix, prefixes))
+        .filter(session::Column::UserId.in_subquery(member::ids()))
+        .all(db)
+        .await?;
+    let rows: HashMap<&str, &session::Model> = rows.iter().map(|row| (&*row.prefix, row)).collect();
+    let now = app.clock.now();
+    let (mut open, mut used) = (HashMap::new(), Vec::new());
+    for (prefix, token) in &tokens {
+        let row = rows.get(&**prefix).filter(|row| secret::is(token, &row.hash) && is_valid(row, now));
+        if let Some(row) = row {
+            open.insert(*token, row.kind);
+            used.push(*row);
+        }
+    }
+    note_use(app, &used, now).await;
+    Ok(open)
 }
 
 /// The sessions of a member that are open, the one that was used last first.
@@ -229,25 +260,31 @@ async fn make_room(tx: &impl ConnectionTrait, user_id: i64, now: DateTime<Utc>) 
     Ok(())
 }
 
-/// Notes that a session is in use. It can wait for the next use when it fails.
-async fn note_use(app: &App, row: &session::Model, now: DateTime<Utc>) {
-    let coarse = now - COARSE;
-    if row.last_used_at > coarse {
+/// Notes that sessions are in use. It can wait for the next use when it fails.
+async fn note_use(app: &App, rows: &[&session::Model], now: DateTime<Utc>) {
+    let (coarse, longest) = (now - COARSE, now + lifetimes(app).0);
+    let due = rows.iter().filter(|row| row.last_used_at <= coarse);
+    let (last, others): (Vec<_>, Vec<_>) = due.partition(|row| row.ends_at <= longest);
+    let ids = |rows: Vec<&&session::Model>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    let parts = [(ids(others), Expr::value(longest)), (ids(last), Expr::col(session::Column::EndsAt))];
+    let parts = &parts.into_iter().filter(|(ids, _)| !ids.is_empty()).collect::<Vec<_>>();
+    if parts.is_empty() {
         return;
     }
-    let (id, expires_at) = (row.id, row.ends_at.min(now + lifetimes(app).0));
     let noted = app.db.transact(|tx| async move {
-        session::Entity::update_many()
-            .col_expr(session::Column::LastUsedAt, Expr::value(now))
-            .col_expr(session::Column::ExpiresAt, Expr::value(expires_at))
-            .filter(session::Column::Id.eq(id))
-            .filter(session::Column::LastUsedAt.lte(coarse))
-            .filter(session::Column::RevokedAt.is_null())
-            .exec(&*tx)
-            .await?;
+        for (ids, expires_at) in parts {
+            session::Entity::update_many()
+                .col_expr(session::Column::LastUsedAt, Expr::value(now))
+                .col_expr(session::Column::ExpiresAt, expires_at.clone())
+                .filter(among(tx.get_database_backend(), session::Column::Id, ids.clone()))
+                .filter(session::Column::LastUsedAt.lte(coarse))
+                .filter(session::Column::RevokedAt.is_null())
+                .exec(&*tx)
+                .await?;
+        }
         Ok(())
     });
     if let Err(error) = noted.await {
-        warn!(session = row.prefix, error = error.chain(), "the use of a session was not noted");
+        warn!(sessions = rows.len(), error = error.chain(), "the use of sessions was not noted");
     }
 }

@@ -6,6 +6,8 @@ pub mod bluesky;
 pub mod lenient;
 pub mod web;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use data_encoding::BASE32_NOPAD_NOCASE;
 use entities::{
@@ -128,8 +130,8 @@ pub struct Refusal {
 /// Mapped and not yet saved.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Draft {
-    /// An event.
-    Event(Box<EventDraft>),
+    /// An event. Shared, since whoever writes it may have to begin again.
+    Event(Arc<EventDraft>),
     /// An answer to an event.
     Rsvp(RsvpDraft),
 }

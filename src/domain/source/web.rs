@@ -5,6 +5,8 @@
 //! a record, and no URI of theirs can be one of the network's. An event is its site's: nobody's DID is put on it on a
 //! program's word. An answer is that of the person whose DID it names.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use data_encoding::BASE32_NOPAD_NOCASE;
 use entities::{
@@ -135,7 +137,7 @@ pub(super) fn read(shelf: Shelf, record: &str) -> Reading {
     };
     let mut reader = Reader::new(&fields);
     let draft = match shelf.kind {
-        Kind::Event => event(&mut reader).map(|draft| Draft::Event(Box::new(draft))),
+        Kind::Event => event(&mut reader).map(|draft| Draft::Event(Arc::new(draft))),
         Kind::Rsvp => rsvp(shelf, &mut reader).map(Draft::Rsvp),
     };
     Reading::of(draft, reader.into_issues())
@@ -316,7 +318,7 @@ mod tests {
 
     fn draft(record: &Value) -> EventDraft {
         match read(shelf(Kind::Event), &record.to_string()).draft {
-            Ok(Draft::Event(draft)) => *draft,
+            Ok(Draft::Event(draft)) => Arc::unwrap_or_clone(draft),
             other => panic!("{other:?}"),
         }
     }

@@ -45,6 +45,42 @@ where
     Ok(written)
 }
 
+/// Writes rows over those that are there and have the same `keys`, which are unique; of them `columns` change. All rows set the
+/// same columns.
+///
+/// Errors: a row that is not there is a mistake of the caller's.
+pub async fn replace<A, C>(tx: &impl ConnectionTrait, mut rows: Vec<A>, keys: &[C], columns: &[C]) -> Result<()>
+where
+    A: ActiveModelTrait,
+    A::Entity: EntityTrait<Column = C>,
+    C: ColumnTrait,
+{
+    if tx.get_database_backend() != DbBackend::Postgres {
+        let on_conflict = OnConflict::columns(keys.iter().copied()).update_columns(columns.iter().copied()).to_owned();
+        return insert(tx, rows, Some(on_conflict)).await;
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    // What conflicts is locked before it is written, has drawn a number in vain, and was inserted to the triggers.
+    let read: Vec<C> = keys.iter().chain(columns).copied().collect();
+    let (source, bound) = unnested(&read, &mut rows)?;
+    let source = DbBackend::Postgres.build(&source);
+    let table = A::Entity::default();
+    let table = table.table_name();
+    let each = |columns: &[C], between: &str, write: &dyn Fn(&str) -> String| {
+        columns.iter().map(|column| write(column.as_str())).collect::<Vec<_>>().join(between)
+    };
+    let set = each(columns, ", ", &|name| format!(r#""{name}" = n."{name}""#));
+    let found = each(keys, " AND ", &|name| format!(r#""{table}"."{name}" = n."{name}""#));
+    let sql = format!(r#"UPDATE "{table}" SET {set} FROM ({}) AS n WHERE {found}"#, source.sql);
+    let written = tx.execute_raw(bind(Statement { sql, ..source }, bound)).await?.rows_affected();
+    if written != rows.len() as u64 {
+        return Err(Error::bug(anyhow::anyhow!("of {} rows of {table} only {written} are there", rows.len())));
+    }
+    Ok(())
+}
+
 /// One statement on PostgreSQL; on SQLite, which has no arrays, one for each [piece](pieces).
 fn statements<A>(
     backend: DbBackend,
@@ -90,8 +126,19 @@ where
     Ok(bind(DbBackend::Sqlite.build(&insert), bound))
 }
 
-/// Built as [`from_rows`] does it.
 fn from_arrays<A, C>(mut insert: InsertStatement, columns: &[C], mut rows: Vec<A>) -> Result<Statement>
+where
+    A: ActiveModelTrait,
+    A::Entity: EntityTrait<Column = C>,
+    C: ColumnTrait,
+{
+    let (source, bound) = unnested(columns, &mut rows)?;
+    insert.select_from(source).map_err(Error::bug)?;
+    Ok(bind(DbBackend::Postgres.build(&insert), bound))
+}
+
+/// These columns of the rows as a SELECT, built as [`from_rows`] does it, and what is to be bound in it.
+fn unnested<A, C>(columns: &[C], rows: &mut [A]) -> Result<(SelectStatement, Vec<Value>)>
 where
     A: ActiveModelTrait,
     A::Entity: EntityTrait<Column = C>,
@@ -102,11 +149,10 @@ where
     for column in columns {
         let values = rows.iter_mut().map(|row| take(row, *column)).collect::<Result<Vec<_>>>()?;
         let (text, values) = array(*column, values)?;
-        source.expr(Expr::cust_with_values(text, values.iter().map(Value::as_null)));
+        source.expr_as(Expr::cust_with_values(text, values.iter().map(Value::as_null)), *column);
         bound.extend(values);
     }
-    insert.select_from(source).map_err(Error::bug)?;
-    Ok(bind(DbBackend::Postgres.build(&insert), bound))
+    Ok((source, bound))
 }
 
 /// Puts the values of the rows in the place of those that the statement was built with. What ON CONFLICT binds comes behind
@@ -125,8 +171,8 @@ fn take<A: ActiveModelTrait>(row: &mut A, column: <A::Entity as EntityTrait>::Co
     }
 }
 
-/// The values of one column as rows of a SELECT: one array, and what is bound in it. A bound array cannot hold NULL, so a
-/// value that none of the rows has stands for it.
+/// The values of one column as rows of a SELECT: one array, or texts behind one another, and what is bound in it. A bound array
+/// cannot hold NULL, so a value that none of the rows has stands for it.
 fn array(column: impl ColumnTrait, mut values: Vec<Value>) -> Result<(String, Vec<Value>)> {
     let def = column.def();
     let (kind, cast) = match def.get_column_type() {
@@ -148,18 +194,47 @@ fn array(column: impl ColumnTrait, mut values: Vec<Value>) -> Result<(String, Ve
     };
     // The definition does not say it otherwise.
     let is_nullable = def.clone().nullable() == def;
-    if !is_nullable {
-        if values.iter().any(is_null) {
-            return Err(Error::bug(anyhow::anyhow!("NULL in the column {}", column.as_str())));
-        }
-        return Ok((format!("unnest($1){cast}"), vec![Value::Array(kind, Some(Box::new(values)))]));
+    if !is_nullable && values.iter().any(is_null) {
+        return Err(Error::bug(anyhow::anyhow!("NULL in the column {}", column.as_str())));
     }
-    let stand_in = stand_in(&kind, &values)?;
+    let stand_in = if is_nullable { Some(stand_in(&kind, &values)?) } else { None };
+    if kind == ArrayType::String
+        && let Some(texts) = joined(&values, stand_in.as_ref())
+    {
+        let bound = [texts, SEPARATOR.to_string()].map(Value::from).into_iter().chain(stand_in).collect::<Vec<_>>();
+        let marks = if bound.len() > 2 { "$1, $2, $3" } else { "$1, $2" };
+        return Ok((format!("unnest(string_to_array({marks})){cast}"), bound));
+    }
+    let Some(stand_in) = stand_in else {
+        return Ok((format!("unnest($1){cast}"), vec![Value::Array(kind, Some(Box::new(values)))]));
+    };
     for value in values.iter_mut().filter(|value| is_null(value)) {
         *value = stand_in.clone();
     }
     let bound = vec![Value::Array(kind, Some(Box::new(values))), stand_in];
     Ok((format!("NULLIF(unnest($1), $2){cast}"), bound))
+}
+
+/// Between texts that are bound as one.
+const SEPARATOR: char = '\u{1f}';
+
+/// Texts as one, which is copied on its way to the server as often as each of them would be. None where they could not be told
+/// apart again.
+fn joined(values: &[Value], stand_in: Option<&Value>) -> Option<String> {
+    let mut joined = String::new();
+    for (at, value) in values.iter().enumerate() {
+        if at > 0 {
+            joined.push(SEPARATOR);
+        }
+        let value = if is_null(value) { stand_in? } else { value };
+        let Value::String(Some(text)) = value else { return None };
+        if text.contains(SEPARATOR) {
+            return None;
+        }
+        joined.push_str(text);
+    }
+    // Of nothing the server makes no text at all, instead of one that is empty.
+    (!joined.is_empty()).then_some(joined)
 }
 
 /// A value of this kind that is none of `values`.

@@ -6,17 +6,19 @@ use std::sync::{
 };
 
 use chrono::TimeDelta;
-use entities::session;
+use entities::{session, user};
 use gateway::{
     app::App,
     domain::{
         account::sign_in,
+        actor::{Actor, Credential, Shown, identify, still_open},
+        key::{self, Wanted},
         session::{self as sessions, Kind},
     },
     error::Code,
     infra::clock::Clock,
 };
-use sea_orm::{EntityTrait, PaginatorTrait};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 
 use super::signed_in;
 use crate::support::{app::TestApp, database::on_each_database};
@@ -127,6 +129,74 @@ async fn only_members_have_sessions_and_not_without_number() {
         }
         assert_eq!(sessions::list(&app, user.id).await.unwrap().len(), 100);
         assert_eq!(sessions::find(&app, &first.token).await.unwrap(), None);
+    })
+    .await;
+}
+
+/// What stays open is looked up all at once, and says the same as each by itself.
+#[tokio::test]
+async fn many_are_looked_up_at_once_as_each_is_by_itself() {
+    on_each_database(async |test| {
+        let (app, pass) = steered(TestApp::open(test).await.app);
+        let mut shown = Vec::new();
+        for number in 0..20 {
+            let user = sign_in(&app, &signed_in(number)).await.unwrap();
+            let kind = if number % 2 == 0 { Kind::Cookie } else { Kind::Bearer };
+            let session = sessions::open(&app, user.id, kind, None).await.unwrap();
+            if number % 5 == 4 {
+                sessions::revoke_all(&app, user.id).await.unwrap();
+            }
+            if number % 7 == 6 {
+                let shadow = user::ActiveModel { id: Set(user.id), is_shadow_account: Set(true), ..Default::default() };
+                let shadow = &shadow;
+                app.db.transact(|tx| async move { Ok(shadow.clone().update(&*tx).await?) }).await.unwrap();
+            }
+            let wanted = Wanted { name: "a key".to_owned(), is_admin: true, ..Wanted::default() };
+            let key = key::create(&app, &Actor::Operator, &wanted).await.unwrap();
+            if number % 3 == 2 {
+                key::revoke(&app, &Actor::Operator, key::Named::Id(key.row.id)).await.unwrap();
+            }
+            // With the secret of another, and as the other kind of session, they open nothing.
+            let crossed =
+                |text: &str| format!("{}{}", &text[..text.len() - 1], if text.ends_with('a') { 'b' } else { 'a' });
+            for token in [session.token.clone(), crossed(&session.token)] {
+                shown.push((Some(format!("Bearer {token}")), None));
+                shown.push((None, Some(token)));
+            }
+            shown.extend([
+                (Some(format!("Bearer {}", key.text)), None),
+                (Some(format!("Bearer {}", crossed(&key.text))), None),
+            ]);
+        }
+        pass(TimeDelta::minutes(2));
+        let shown = || {
+            shown.iter().map(|(authorization, cookie)| Shown {
+                authorization: authorization.as_deref(),
+                cookie: cookie.as_deref(),
+            })
+        };
+        let credentials: Vec<_> = shown().filter_map(|shown| shown.credential()).collect();
+        let open = still_open(&app, &credentials).await.unwrap();
+        let before = app.db.statement_count();
+        assert_eq!(still_open(&app, &credentials).await.unwrap(), open);
+        assert_eq!(
+            app.db.statement_count() - before,
+            2,
+            "when their use is noted, a statement for each table is enough"
+        );
+        let noted = session::Entity::find()
+            .filter(session::Column::LastUsedAt.gte(app.clock.now()))
+            .count(test.db.read())
+            .await
+            .unwrap();
+        let mut sessions_open = 0;
+        for (shown, credential) in shown().zip(&credentials) {
+            let opens = identify(&app, shown, None).await.is_ok_and(|actor| actor != Actor::Anonymous);
+            assert_eq!(open.contains(credential), opens, "{shown:?}");
+            sessions_open += u64::from(opens && matches!(credential, Credential::Session(..)));
+        }
+        assert!(open.len() > 20 && credentials.len() == 120, "{} of {}", open.len(), credentials.len());
+        assert_eq!(noted, sessions_open, "all of them are in use");
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! The role `process`.
 
-use gateway::infra::queue::{Message, Queue};
+use gateway::infra::queue::Message;
 use serde_json::Value;
 
 use super::stand::{Stand, end, figure, until};

@@ -40,7 +40,8 @@ pub(super) fn stream<E: Executor>(endpoint: Endpoint<E>, prepared: Prepared, inf
         let refusal = Refusal::new(Code::Unavailable, "too many open streams");
         return refused(StatusCode::SERVICE_UNAVAILABLE, Media::Json, refusal);
     };
-    let expires = endpoint.inner.attach.expires(info).unwrap_or_else(|| pending().boxed());
+    let expires = prepared.is_somebody.then(|| endpoint.inner.attach.expires(info)).flatten();
+    let expires = expires.unwrap_or_else(|| pending().boxed());
     let (queue, mut frames) = mpsc::channel(endpoint.inner.settings.send_queue);
     tokio::spawn(async move {
         pump(endpoint, prepared, expires, queue).await;

@@ -57,6 +57,8 @@ pub(super) struct Prepared {
     pub(super) cost: u64,
     pub(super) operation: OperationType,
     pub(super) transport: Transport,
+    /// Whether the sender is somebody.
+    pub(super) is_somebody: bool,
     /// For a subscription that may be shared.
     pub(super) wish: Option<Wish>,
     /// For figures.
@@ -125,15 +127,14 @@ impl<E: Executor> Endpoint<E> {
             let Checked { document, cost, operation_type, operation_name, .. } = checked;
             let recipe = Recipe { query, operation_name, variables, extensions, document };
             let operation = operation_type;
-            let (data, transport) = (Data::default(), info.transport);
-            let prepared = Prepared { recipe, data, cost, operation, transport, wish: None, name, cause };
-            Ok(prepared)
+            let (data, is_somebody, transport) = (Data::default(), false, info.transport);
+            Ok(Prepared { recipe, data, cost, operation, transport, is_somebody, wish: None, name, cause })
         }));
         let attached = async {
             let mut prepared = prepared.map_err(Why::from)??;
             let sender = self.attach(info).await?;
             prepared.wish = self.wish(&prepared, &sender);
-            prepared.data = sender.data;
+            (prepared.data, prepared.is_somebody) = (sender.data, sender.is_somebody);
             Ok(prepared)
         };
         attached.await.map_err(refuse)

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use entities::{
-    event, event_attendee as attendee,
+    event_attendee as attendee,
     sets::{RsvpStatus, SourceType, Verdict},
     source_record as record,
 };
@@ -13,7 +13,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, Quer
 use super::Work;
 use crate::{
     domain::{
-        event::write::by_uri,
+        event::outline::{self, Outline},
         rsvp::write as rsvp,
         source::{Draft, RsvpDraft, Source},
     },
@@ -32,15 +32,15 @@ impl Work {
     pub(super) async fn project_answers(&mut self, tx: &DatabaseTransaction) -> Result<()> {
         let appeared: BTreeSet<String> = self.touched.appeared().map(str::to_owned).collect();
         let subjects: BTreeSet<&String> = self.ledger.answers().iter().map(|(subject, _)| subject).collect();
-        let mut events: HashMap<String, event::Model> = HashMap::new();
+        let mut events: HashMap<String, Outline> = HashMap::new();
         for event in self.touched.written() {
             let uri = event.record_uri.as_ref();
             if let Some(uri) = uri.filter(|uri| subjects.contains(uri) || appeared.contains(*uri)) {
-                events.insert(uri.clone(), event.clone());
+                events.insert(uri.clone(), event.into());
             }
         }
         let rest = subjects.into_iter().filter(|uri| !events.contains_key(*uri)).cloned().collect();
-        events.extend(by_uri(tx, self.tenant, rest).await?);
+        events.extend(outline::by_uri(tx, self.tenant, rest).await?);
         let early = self.ledger.answers().iter().filter(|(subject, _)| !events.contains_key(subject)).count();
         self.count_answers("waiting", early);
         if events.is_empty() {
@@ -104,7 +104,7 @@ impl Work {
 
     fn answer(
         &self,
-        event: &event::Model,
+        event: &Outline,
         user_id: i64,
         answer: &Answer,
         before: Option<&attendee::Model>,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use entities::{event::Model, sets::SourceType};
 use sea_orm::DatabaseTransaction;
 
-use super::{Work, organizer_of};
+use super::Work;
 use crate::{
     domain::{account::shadow, event::write as event, rsvp::write as rsvp},
     error::Result,
@@ -32,7 +32,7 @@ impl Work {
             let answered = event::by_id(tx, self.tenant, answered).await?;
             rsvp::hide(tx, of.clone(), is_hidden, self.now).await?;
             for event in &answered {
-                self.touched.answers(event, self.now);
+                self.touched.answers(&event.into(), self.now);
             }
             let organized = event::by_organizer(tx, self.tenant, of).await?;
             event::hide(tx, organized.iter().map(|event| event.id).collect(), is_hidden, self.now).await?;
@@ -57,7 +57,8 @@ impl Work {
         let stored = if are_stored { meant.iter().cloned().collect() } else { Vec::new() };
         let mut held = event::by_uri(tx, self.tenant, stored).await?;
         let authors = self.ledger.events().iter().filter(|(uri, draft)| draft.is_some() && meant.contains(*uri));
-        let authors: BTreeSet<String> = authors.filter_map(|(uri, _)| organizer_of(uri)).collect();
+        let authors: BTreeSet<String> =
+            authors.filter_map(|(uri, _)| Some(self.ledger.row(uri)?.did.clone())).collect();
         // Those who answered are looked up on the same occasion.
         let answering: Vec<String> = self.ledger.answers().iter().map(|(_, did)| did.clone()).collect();
         self.meet(tx, authors.iter().chain(&answering)).await?;

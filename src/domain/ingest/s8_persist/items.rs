@@ -5,7 +5,10 @@
 //! an event of the network changes nothing: there the author's own record speaks, and people's own records answer it. Answers to
 //! the copy stay with the copy, since whoever brings them need not be allowed to speak of the network.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use entities::{
@@ -315,11 +318,11 @@ impl Work {
     }
 }
 
-fn read(row: record::Model) -> Option<(record::Model, SourceType, Box<EventDraft>)> {
+fn read(row: record::Model) -> Option<(record::Model, SourceType, Arc<EventDraft>)> {
     let source = Source::of_collection(&row.collection)?;
     match source.read(row.record.as_deref()?).draft {
         Ok(Draft::Event(mut draft)) => {
-            settle_event(&mut draft, row.occurred_at);
+            settle_event(Arc::make_mut(&mut draft), row.occurred_at);
             Some((row, source.source_type(), draft))
         }
         _ => None,

@@ -1,12 +1,15 @@
 //! The ledger's part of the stage: which records are new, and what depends on them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use entities::{location::Texts, sets::Verdict, source_record as record};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
-    sea_query::{Expr, OnConflict},
+    sea_query::Expr,
 };
 
 use super::{is_event, subject_of};
@@ -19,7 +22,7 @@ use crate::{
         source::{Draft, EventDraft},
     },
     error::Result,
-    infra::db::{among, insert},
+    infra::db::{among, insert, replace},
 };
 
 /// The rows that a batch looks at and the changes it makes to them.
@@ -33,7 +36,7 @@ pub(super) struct Ledger {
     /// New content of rows; the last change of a record stands.
     rows: BTreeMap<String, record::Model>,
     /// What became of the events whose record changed: the draft, or nothing to show.
-    events: BTreeMap<String, Option<Box<EventDraft>>>,
+    events: BTreeMap<String, Option<Arc<EventDraft>>>,
     /// People whose answer to an event has to be found again: (event's URI, DID).
     answers: BTreeSet<(String, String)>,
 }
@@ -130,7 +133,7 @@ impl Ledger {
         };
         if is_event(&change.collection) {
             let draft = match version.map(|version| &version.reading.draft) {
-                Some(Ok(Draft::Event(draft))) => Some(draft.clone()),
+                Some(Ok(Draft::Event(draft))) => Some(Arc::clone(draft)),
                 _ => None,
             };
             self.events.insert(change.uri.clone(), draft);
@@ -208,20 +211,18 @@ impl Ledger {
         // runs again.
         let (known, new) = rows.partition(|row| self.is_stored(row.uri.as_ref()));
         insert(tx, new, None).await?;
-        let on_conflict = OnConflict::column(record::Column::Uri)
-            .update_columns([
-                record::Column::Rev,
-                record::Column::Cid,
-                record::Column::Record,
-                record::Column::SubjectUri,
-                record::Column::Verdict,
-                record::Column::Issues,
-                record::Column::DeletedAt,
-                record::Column::OccurredAt,
-                record::Column::IngestedAt,
-            ])
-            .to_owned();
-        insert(tx, known, Some(on_conflict)).await
+        let columns = [
+            record::Column::Rev,
+            record::Column::Cid,
+            record::Column::Record,
+            record::Column::SubjectUri,
+            record::Column::Verdict,
+            record::Column::Issues,
+            record::Column::DeletedAt,
+            record::Column::OccurredAt,
+            record::Column::IngestedAt,
+        ];
+        replace(tx, known, &[record::Column::Uri], &columns).await
     }
 
     /// Whether the table held this record before the batch: if not, nothing has been projected from it either.
@@ -230,7 +231,7 @@ impl Ledger {
     }
 
     /// The events to project again: URI and draft.
-    pub(super) fn events(&self) -> &BTreeMap<String, Option<Box<EventDraft>>> {
+    pub(super) fn events(&self) -> &BTreeMap<String, Option<Arc<EventDraft>>> {
         &self.events
     }
 

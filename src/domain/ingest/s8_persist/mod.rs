@@ -39,7 +39,6 @@ use crate::{
         tenant::Tenant,
     },
     error::Result,
-    infra::atproto::syntax::AtUri,
 };
 
 /// Metric label of what was known before the transaction began.
@@ -365,11 +364,6 @@ fn subject_of(change: &RecordChange) -> Option<&str> {
         Some(Ok(Draft::Rsvp(rsvp))) => Some(&rsvp.event_uri),
         _ => None,
     }
-}
-
-/// The DID in an event's AT-URI.
-fn organizer_of(uri: &str) -> Option<String> {
-    uri.parse::<AtUri>().ok().map(|uri| uri.did.into_string())
 }
 
 fn is_event(collection: &str) -> bool {

@@ -9,6 +9,8 @@ mod place;
 mod rsvp;
 mod told;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 pub use self::told::PAGE;
@@ -53,7 +55,7 @@ pub fn read(kind: Kind, record: &str) -> Reading {
         reader.note("TYPE_MISMATCH");
     }
     let draft = match kind {
-        Kind::Event => event::read(&mut reader).map(|draft| Draft::Event(Box::new(draft))),
+        Kind::Event => event::read(&mut reader).map(|draft| Draft::Event(Arc::new(draft))),
         Kind::Rsvp => rsvp::read(&mut reader).map(Draft::Rsvp),
     };
     Reading::of(draft, reader.into_issues())

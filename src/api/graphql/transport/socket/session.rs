@@ -216,8 +216,8 @@ impl<E: Executor> Session<E> {
         let inner = &self.endpoint.inner;
         let admits = AssertUnwindSafe(async { inner.attach.admits(&mut info).await }).catch_unwind();
         match timeout(inner.settings.init_timeout, admits).await {
-            Ok(Ok(Ok(()))) => {
-                if let Some(expires) = inner.attach.expires(&info) {
+            Ok(Ok(Ok(is_somebody))) => {
+                if let Some(expires) = is_somebody.then(|| inner.attach.expires(&info)).flatten() {
                     let over = self.over.clone();
                     self.tasks.spawn(async move {
                         expires.await;

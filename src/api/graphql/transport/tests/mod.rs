@@ -193,13 +193,13 @@ impl Attach for Doorkeeper {
         ready(if token(info) == Some("stolen") { Err(refused()) } else { Ok(sender) }).boxed()
     }
 
-    fn admits<'a>(&'a self, info: &'a mut RequestInfo) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn admits<'a>(&'a self, info: &'a mut RequestInfo) -> BoxFuture<'a, Result<bool, Refusal>> {
         assert!(token(info) != Some("broken"), "a doorkeeper that fails");
         let refused = |code| Err(Refusal::new(code, "no"));
         ready(match token(info) {
             Some("stolen") => refused(Code::Unauthenticated),
             Some("unknowable") => refused(Code::Unavailable),
-            _ => Ok(()),
+            _ => Ok(true),
         })
         .boxed()
     }

@@ -1,0 +1,94 @@
+//! Looks again and again whether what opened a socket or an event stream still opens it: for all of them at once, so that thousands
+//! cost a few statements and each of them no more than a place in a list.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    domain::actor::{self, Credential},
+};
+
+/// Between two looks: how soon what a key or a session has open ends after it was revoked.
+const PAUSE: Duration = Duration::from_secs(4);
+/// Credentials of one look into the database.
+const PIECE: usize = 1_000;
+
+/// What is open. Looks for as long as there is anything.
+pub(super) struct Recheck(Arc<Shared>);
+
+struct Shared {
+    app: App,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    /// What tells those who hold something open by it, as long as there are any.
+    by: HashMap<Credential, Weak<CancellationToken>>,
+    is_looking: bool,
+}
+
+impl Recheck {
+    pub(super) fn new(app: &App) -> Self {
+        Self(Arc::new(Shared { app: app.clone(), open: Mutex::default() }))
+    }
+
+    /// Returns when this, which opens now, opens no more.
+    pub(super) fn until_over(&self, credential: Credential) -> BoxFuture<'static, ()> {
+        let over = self.0.hold(credential);
+        async move { over.cancelled().await }.boxed()
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(self: &Arc<Self>, credential: Credential) -> Arc<CancellationToken> {
+        let mut open = self.open();
+        if !open.is_looking {
+            open.is_looking = true;
+            tokio::spawn(Arc::clone(self).look());
+        }
+        let held = open.by.entry(credential).or_default();
+        held.upgrade().unwrap_or_else(|| {
+            let over = Arc::default();
+            *held = Arc::downgrade(&over);
+            over
+        })
+    }
+
+    async fn look(self: Arc<Self>) {
+        loop {
+            sleep(PAUSE).await;
+            let credentials: Vec<Credential> = {
+                let mut open = self.open();
+                open.by.retain(|_, over| over.strong_count() > 0);
+                if open.by.is_empty() {
+                    open.is_looking = false;
+                    return;
+                }
+                open.by.keys().cloned().collect()
+            };
+            for piece in credentials.chunks(PIECE) {
+                // What cannot be looked up is no news.
+                let Ok(still_open) = actor::still_open(&self.app, piece).await else { continue };
+                for credential in piece.iter().filter(|credential| !still_open.contains(*credential)) {
+                    let over = self.open().by.remove(credential);
+                    if let Some(over) = over.and_then(|over| over.upgrade()) {
+                        over.cancel();
+                    }
+                }
+            }
+        }
+    }
+}
