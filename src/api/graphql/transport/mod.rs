@@ -105,14 +105,14 @@ pub(crate) trait Attach: Send + Sync + 'static {
     fn attach<'a>(&'a self, info: &'a RequestInfo) -> BoxFuture<'a, Result<Sender, Refusal>>;
 
     /// Whether whoever uses a socket is somebody, asked once at `connection_init`; what is found out about it may be left in its
-    /// extensions. Those that may not be used are closed: with 1013 where the refusal is no fault of theirs, with 4404 where what they name
-    /// is not there, else with 4403.
+    /// extensions. Sockets that may not be used are closed: with 1013 where the refusal is no fault of theirs, with 4404 where
+    /// what they name is not there, else with 4403.
     fn admits<'a>(&'a self, _info: &'a mut RequestInfo) -> BoxFuture<'a, Result<bool, Refusal>> {
         ready(Ok(true)).boxed()
     }
 
-    /// What returns when what the sender showed, who is somebody, opens no more: a socket is closed with 4401 then, and an event stream ends
-    /// with `UNAUTHENTICATED`. None where that never comes.
+    /// What returns when what the sender showed, who is somebody, opens no more: a socket is closed with 4401 then, and an event
+    /// stream ends with `UNAUTHENTICATED`. None where that never comes.
     fn expires(&self, _info: &RequestInfo) -> Option<BoxFuture<'static, ()>> {
         None
     }

@@ -40,7 +40,7 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     link::{bounded, unavailable},
-    parcel::{Content, Parcel, unwrap},
+    parcel::{Content, Parcel, unpack},
     shelf::{Held, Shelf},
     topology::short,
 };
@@ -186,7 +186,7 @@ impl Consumer {
         let is_suspect = queue == self.shared.topology.suspects(self.topic);
         let (mut outcome, mut foreign) = (Ok(()), Vec::new());
         for incoming in incoming {
-            match incoming.map(|incoming| (unwrap(&incoming), incoming)) {
+            match incoming.map(|incoming| (unpack(&incoming), incoming)) {
                 Ok((messages, incoming)) if messages.is_empty() => {
                     self.shelf().refuse(lane, incoming.delivery_tag);
                     foreign.push(incoming);

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::{
     BYTES, Rabbit,
     link::{bounded, unavailable},
-    parcel::unwrap,
+    parcel::unpack,
     topology::short,
 };
 use crate::{
@@ -44,7 +44,7 @@ impl Rabbit {
             let incoming = got.delivery;
             held.last = incoming.delivery_tag;
             bytes += incoming.data.len();
-            let messages = unwrap(&incoming);
+            let messages = unpack(&incoming);
             if messages.is_empty() {
                 let body = String::from_utf8_lossy(&incoming.data).into_owned();
                 letters.push(DeadLetter { body, is_ours: false });

@@ -186,7 +186,7 @@ impl Rabbit {
 
     pub(super) async fn publish(&self, messages: &[Message], cause: Option<&str>) -> Result<()> {
         let (topic, shared) = (self.inner.topic, &self.inner.shared);
-        shared.publisher.publish(&parcel::wrap(&shared.topology, topic, messages, (self.now(), cause))).await
+        shared.publisher.publish(&parcel::pack(&shared.topology, topic, messages, (self.now(), cause))).await
     }
 
     pub(super) fn receive(&self, limit: u64) -> Vec<Delivery> {

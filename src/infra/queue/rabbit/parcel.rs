@@ -83,7 +83,7 @@ impl Parcel<'_> {
 }
 
 /// As few parcels as hold these messages; those of one partition keep their order.
-pub(super) fn wrap<'a>(
+pub(super) fn pack<'a>(
     topology: &Topology,
     topic: Topic,
     messages: &'a [Message],
@@ -134,7 +134,7 @@ fn content<'a>(messages: &[&'a Message]) -> Content<'a> {
 }
 
 /// The messages in one of the broker's, none for what we have not published.
-pub(super) fn unwrap(incoming: &Incoming) -> Vec<Held> {
+pub(super) fn unpack(incoming: &Incoming) -> Vec<Held> {
     let headers = incoming.properties.headers().as_ref().map(FieldTable::inner);
     let header = |name: &str| headers.and_then(|headers| headers.get(name));
     let cause = text(header(CAUSE)).map(str::to_owned);
@@ -193,16 +193,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_wrapped_is_unwrapped_in_the_order_of_each_key(
+        fn what_is_packed_is_unpacked_in_the_order_of_each_key(
             texts in prop::collection::vec(("[ab\n ]{0,2}", body()), 0..200),
             has_series: bool,
         ) {
             let topic = if has_series { Topic::Records } else { Topic::Resyncs };
             let messages: Vec<Message> = texts.into_iter().map(|(key, body)| Message { key, body }).collect();
-            let parcels = wrap(&topology(), topic, &messages, (7, Some("cause")));
+            let parcels = pack(&topology(), topic, &messages, (7, Some("cause")));
             let mut came: BTreeMap<(String, bool), Vec<String>> = BTreeMap::new();
             for parcel in &parcels {
-                let held = unwrap(&carried(parcel));
+                let held = unpack(&carried(parcel));
                 prop_assert!(parcel.bytes().len() <= LARGE || held.len() == 1);
                 prop_assert!(!held.is_empty() && (has_series || held.len() == 1));
                 for held in held {
