@@ -135,6 +135,7 @@ impl Config {
             (ingest.batch_size as u64, 1, 10_000),
             (ingest.max_record_bytes as u64, 1_024, 64 << 20),
             (u64::from(ingest.max_attempts), 1, 100),
+            (u64::from(ingest.items_per_minute), 1_000, GIGABYTE),
             (u64::from(ingest.retention_days), 1, 36_500),
             (u64::from(ingest.failure_retention_days), 1, 36_500),
             (u64::from(identity.refresh_hours), 1, 87_600),

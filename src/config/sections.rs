@@ -187,6 +187,8 @@ pub struct Ingest {
     pub max_record_bytes: usize,
     /// Most attempts before a record is put aside.
     pub max_attempts: u32,
+    /// Most items of one service key in a minute.
+    pub items_per_minute: u32,
     /// See [`Ingest::retention`].
     pub retention_days: u32,
     /// See [`Ingest::failure_retention`].

@@ -163,8 +163,28 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Which of these open, as [`identify`] has it, in a few statements however many they are.
-pub async fn still_open(app: &App, credentials: &[Credential]) -> Result<HashSet<Credential>> {
+/// What was found out about credentials by looking at many at once.
+#[derive(Debug)]
+pub struct Looked {
+    /// Those that open.
+    pub open: HashSet<Credential>,
+    keys: Vec<key::Row>,
+    sessions: Vec<session::Row>,
+}
+
+impl Looked {
+    /// Notes that those which open are in use, as [`identify`] does. Apart, so that nobody has to wait for a write to learn
+    /// what opens no more.
+    pub async fn note_use(&self, app: &App) {
+        session::note_use(app, &self.sessions).await;
+        for key in &self.keys {
+            key::note_use(app, key).await;
+        }
+    }
+}
+
+/// Looks which of these open, as [`identify`] has it, in a few statements however many they are.
+pub async fn look(app: &App, credentials: &[Credential]) -> Result<Looked> {
     let (mut keys, mut tokens) = (Vec::new(), Vec::new());
     for credential in credentials {
         match credential {
@@ -172,12 +192,13 @@ pub async fn still_open(app: &App, credentials: &[Credential]) -> Result<HashSet
             Credential::Session(_, token) => tokens.push(&**token),
         }
     }
-    let (keys, sessions) = (key::verify_all(app, &keys).await?, session::find_all(app, &tokens).await?);
+    let (keys, sessions) = (key::find_all(app, &keys).await?, session::find_all(app, &tokens).await?);
     let opens = |credential: &&Credential| match credential {
-        Credential::Key(text) => keys.contains(&**text),
-        Credential::Session(kind, token) => sessions.get(&**token) == Some(kind),
+        Credential::Key(text) => keys.contains_key(&**text),
+        Credential::Session(kind, token) => sessions.get(&**token).is_some_and(|row| row.kind == *kind),
     };
-    Ok(credentials.iter().filter(opens).cloned().collect())
+    let open = credentials.iter().filter(opens).cloned().collect();
+    Ok(Looked { open, keys: keys.into_values().collect(), sessions: sessions.into_values().collect() })
 }
 
 /// Who shows this; nobody in particular without any of it. A key or a person is in the tenant that the request names, else

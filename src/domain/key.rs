@@ -4,9 +4,10 @@
 //! source types that it speaks for, may be given the right to administer those tenants, and opens until it is revoked: a
 //! revoked key is refused from the next request on, by every process.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
+pub(super) use entities::service_key::Model as Row;
 use entities::{location::Texts, service_key as key, service_key_tenant as of, sets::SourceType, tenant};
 use sea_orm::{
     ActiveEnum,
@@ -305,25 +306,22 @@ pub async fn verify(app: &App, text: &str) -> Result<Option<ServiceKey>> {
     Ok(Some(ServiceKey { id: row.id, prefix: row.prefix, tenant, is_admin: row.is_admin, sources }))
 }
 
-/// Those of these texts that open as keys; noted as by [`verify`].
-pub async fn verify_all<'a>(app: &App, texts: &[&'a str]) -> Result<HashSet<&'a str>> {
+/// Those of these texts that open as keys, with their rows. That they were used is for the caller to note.
+pub(super) async fn find_all<'a>(app: &App, texts: &[&'a str]) -> Result<HashMap<&'a str, Row>> {
     let texts: Vec<(String, &str)> = texts.iter().filter_map(|text| Some((prefix_of(text)?, *text))).collect();
     if texts.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let db = app.db.read();
     let prefixes = texts.iter().map(|(prefix, _)| prefix.clone()).collect();
     let these = among(db.get_database_backend(), key::Column::Prefix, prefixes);
     let rows = key::Entity::find().filter(these).filter(key::Column::RevokedAt.is_null()).all(db).await?;
-    let rows: HashMap<&str, &key::Model> = rows.iter().map(|row| (&*row.prefix, row)).collect();
-    let mut open = HashSet::new();
-    for (prefix, text) in texts {
-        if let Some(row) = rows.get(&*prefix).filter(|row| secret::is(text, &row.hash)) {
-            note_use(app, row).await;
-            open.insert(text);
-        }
-    }
-    Ok(open)
+    let rows: HashMap<&str, &Row> = rows.iter().map(|row| (&*row.prefix, row)).collect();
+    let row_of = |(prefix, text): (String, &'a str)| {
+        let row = rows.get(&*prefix).filter(|row| secret::is(text, &row.hash))?;
+        Some((text, Row::clone(row)))
+    };
+    Ok(texts.into_iter().filter_map(row_of).collect())
 }
 
 /// What a key speaks for. For what this version has no name for, it does not.
@@ -333,7 +331,7 @@ pub fn sources_of(row: &key::Model) -> BTreeSet<SourceType> {
 
 /// Notes that the key is in use, at most once an hour: every request would wait for a write. It can wait for the next use
 /// when it fails.
-async fn note_use(app: &App, row: &key::Model) {
+pub(super) async fn note_use(app: &App, row: &Row) {
     let (id, now) = (row.id, app.clock.now());
     let coarse = now - TimeDelta::hours(1);
     if row.last_used_at.is_some_and(|used| used > coarse) {

@@ -1,6 +1,7 @@
 //! The whole program: starts the roles, waits for a signal or a failure, and lets everything finish.
 
 mod gather;
+mod linger;
 mod listen;
 
 use std::{collections::BTreeSet, time::Duration};

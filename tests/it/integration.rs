@@ -2,6 +2,7 @@
 
 mod answers;
 mod door;
+mod failures;
 mod network;
 mod processors;
 mod programs;
@@ -42,7 +43,10 @@ struct Bench {
 
 impl Bench {
     async fn open(database: &TestDb) -> Self {
-        let test = TestApp::open(database).await;
+        Self::of(TestApp::open(database).await).await
+    }
+
+    async fn of(test: TestApp) -> Self {
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let doors = router(&test.app, metrics, CancellationToken::new(), TaskTracker::new()).unwrap();
         let key = test.key(&SOURCES, false).await;

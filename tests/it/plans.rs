@@ -23,8 +23,18 @@ use serde_json::{Value, json};
 use crate::support::{app::make_key_of, database::postgres};
 
 /// Tables that grow with the network. No query may read one of them from one end to the other.
-const BIG: [&str; 8] =
-    ["change", "event", "event_attendee", "identity", "ingest_failure", "ingest_failure_log", "source_record", "user"];
+const BIG: [&str; 10] = [
+    "change",
+    "event",
+    "event_attendee",
+    "event_search",
+    "event_source",
+    "identity",
+    "ingest_failure",
+    "ingest_failure_log",
+    "source_record",
+    "user",
+];
 
 /// The server plans a statement for its values five times before it considers one plan for all.
 const RUNS: usize = 7;
@@ -36,7 +46,7 @@ const EXCEPTIONS: [(&str, &str, &str); 2] =
 const COUNTED: &str = "a count of many accounts stops at 10,001 of them, and their rows are hardly larger than their keys \
     in an index: the server may rather begin to read the table";
 
-const FILL: [&str; 7] = [
+const FILL: [&str; 8] = [
     "INSERT INTO identity (did, handle, handle_status, account_status, next_check_at, check_attempts, created_at,
         updated_at)
     SELECT 'did:plc:' || left(translate(md5(n::text), '0189', 'wxyz'), 24), 'person' || n || '.example.com',
@@ -80,6 +90,8 @@ const FILL: [&str; 7] = [
     SELECT event_uri, organizer_did, 'community.lexicon.calendar.event', event_id::text, '3l', 'c', '{}', 'valid', '[]',
         now(), now()
     FROM change",
+    "INSERT INTO event_source (uri, tenant_id, event_uri, method, page, fingerprint, matched_at)
+    SELECT record_uri, tenant_id, record_uri, 'uri', 'https://www.example.com/' || id, md5(id::text), now() FROM event",
     // As the server does by itself where rows come over hours.
     "VACUUM ANALYZE",
 ];

@@ -8,7 +8,10 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio::time::sleep;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -33,7 +36,8 @@ struct Shared {
 struct Open {
     /// What tells those who hold something open by it, as long as there are any.
     by: HashMap<Credential, Weak<CancellationToken>>,
-    is_looking: bool,
+    /// Who looks. Begun anew with what opens next, should it ever have ended early.
+    looking: Option<JoinHandle<()>>,
 }
 
 impl Recheck {
@@ -55,9 +59,8 @@ impl Shared {
 
     fn hold(self: &Arc<Self>, credential: Credential) -> Arc<CancellationToken> {
         let mut open = self.open();
-        if !open.is_looking {
-            open.is_looking = true;
-            tokio::spawn(Arc::clone(self).look());
+        if open.looking.as_ref().is_none_or(JoinHandle::is_finished) {
+            open.looking = Some(tokio::spawn(Arc::clone(self).look()));
         }
         let held = open.by.entry(credential).or_default();
         held.upgrade().unwrap_or_else(|| {
@@ -74,21 +77,30 @@ impl Shared {
                 let mut open = self.open();
                 open.by.retain(|_, over| over.strong_count() > 0);
                 if open.by.is_empty() {
-                    open.is_looking = false;
+                    open.looking = None;
                     return;
                 }
                 open.by.keys().cloned().collect()
             };
+            let mut looked = Vec::new();
             for piece in credentials.chunks(PIECE) {
                 // What cannot be looked up is no news.
-                let Ok(still_open) = actor::still_open(&self.app, piece).await else { continue };
-                for credential in piece.iter().filter(|credential| !still_open.contains(*credential)) {
+                let Ok(of_piece) = actor::look(&self.app, piece).await else { continue };
+                for credential in piece.iter().filter(|credential| !of_piece.open.contains(*credential)) {
                     let over = self.open().by.remove(credential);
                     if let Some(over) = over.and_then(|over| over.upgrade()) {
                         over.cancel();
                     }
                 }
+                looked.push(of_piece);
             }
+            let noted = async {
+                for looked in &looked {
+                    looked.note_use(&self.app).await;
+                }
+            };
+            // It can wait for the next look; that must not wait for it.
+            let _ = timeout(PAUSE, noted).await;
         }
     }
 }

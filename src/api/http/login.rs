@@ -11,6 +11,7 @@ mod words;
 
 use axum::{
     Router,
+    body::Body,
     extract::{RawQuery, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware,
@@ -26,6 +27,7 @@ use self::{
 };
 use super::{cookie, trace::traced};
 use crate::{
+    api::body::{self, PATIENCE, Refused},
     app::App,
     domain::login::{self, Arrival, Failed, Intent, SignedIn, WayBack},
     error::Error,
@@ -55,6 +57,17 @@ struct Parameters(Vec<(String, String)>);
 impl Parameters {
     fn of(text: &[u8]) -> Self {
         Self(form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// Those of a form, or what is answered instead.
+    async fn sent(body: Body) -> Result<Self, Response> {
+        let body = body::read(body, MAX_FORM, PATIENCE).await.map_err(|refused| {
+            page::refused(match refused {
+                Refused::TooLarge => &words::TOO_LARGE,
+                Refused::Late | Refused::Broken => &words::LATE,
+            })
+        })?;
+        Ok(Self::of(&body))
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -93,10 +106,10 @@ async fn ask(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderM
 async fn begin(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let place = Place::of(&app, &parts.headers);
-    let Ok(body) = axum::body::to_bytes(body, MAX_FORM).await else {
-        return page::refused(&words::TOO_LARGE);
+    let sent = match Parameters::sent(body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
     };
-    let sent = Parameters::of(&body);
     let typed = sent.get("identifier").unwrap_or_default();
     let (intent, problem) = match purpose::read(&app, &parts.headers, &sent).await {
         Ok(intent) => (intent, None),

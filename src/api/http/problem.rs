@@ -11,7 +11,10 @@ use serde::Serialize;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::error::{Code, Error};
+use crate::{
+    api::body::Refused,
+    error::{Code, Error},
+};
 
 /// Seconds after which a part that was away is asked for again.
 const PAUSE: u64 = 5;
@@ -41,6 +44,16 @@ impl Problem {
     pub(super) fn new(status: StatusCode, code: Code, title: &'static str) -> Self {
         let (status, code) = (status.as_u16(), code.as_str());
         Self { title, status, code, detail: None, field: None, reason: None, retry_after: None }
+    }
+
+    /// Of a body of at most so many bytes.
+    pub(super) fn of_body(refused: Refused, most: usize) -> Self {
+        match refused {
+            Refused::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, "the body is too large")
+                .with_detail(format!("at most {most} bytes")),
+            Refused::Late => Self::new(StatusCode::REQUEST_TIMEOUT, Code::BadInput, "the body took too long"),
+            Refused::Broken => Self::new(StatusCode::BAD_REQUEST, Code::BadInput, "the body cannot be read"),
+        }
     }
 
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {

@@ -2,7 +2,6 @@
 
 use axum::{
     Json, Router,
-    body::to_bytes,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware,
@@ -14,7 +13,10 @@ use serde_json::json;
 
 use super::{cookie, problem::Problem, trace::traced};
 use crate::{
-    api::graphql::transport::Origins,
+    api::{
+        body::{self, PATIENCE},
+        graphql::transport::Origins,
+    },
     app::App,
     domain::{
         account,
@@ -53,7 +55,7 @@ async fn exchange(State(app): State<App>, request: Request) -> Result<Response, 
         let title = "send application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, title));
     }
-    let body = to_bytes(body, MOST).await.map_err(|_| malformed())?;
+    let body = body::read(body, MOST, PATIENCE).await.map_err(|refused| Problem::of_body(refused, MOST))?;
     let Asked { code, redirect_uri, code_verifier } = serde_json::from_slice(&body).map_err(|_| malformed())?;
     let opened = code::exchange(&app, &code, &redirect_uri, &code_verifier, agent(&parts.headers)).await?;
     let answer = json!({ "token": opened.token, "tokenType": "Bearer", "expiresAt": opened.expires_at });

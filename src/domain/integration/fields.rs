@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    domain::source::lenient,
+    domain::source::{lenient, link},
     error::{Error, Result},
     infra::atproto::syntax::parse_datetime,
 };
@@ -46,6 +46,17 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let texts = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
         texts.map(Some).ok_or_else(|| self.malformed(name, "a list of texts"))
+    }
+
+    /// Links as the lexicon has them; an address alone is taken for one.
+    pub(super) fn links(&self, name: &str) -> Result<Option<Vec<Value>>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let link = |entry: &Value| {
+            let address = link::address(entry)?;
+            Some(if entry.is_object() { entry.clone() } else { json!({ "uri": address }) })
+        };
+        let links = value.as_array().and_then(|list| list.iter().map(link).collect::<Option<Vec<_>>>());
+        links.map(Some).ok_or_else(|| self.malformed(name, "a list of links"))
     }
 
     pub(super) fn instant(&self, name: &str) -> Result<Option<&'a str>> {

@@ -43,9 +43,10 @@ pub(super) fn event(item: &Fields<'_>, source: &Fields<'_>, metadata: &Fields<'_
     if let Some(location) = item.object("location")? {
         record.insert("locations".into(), locations(&location)?);
     }
-    if let Some(links) = metadata.texts("uris")? {
-        record.insert("uris".into(), links.iter().map(|link| json!({ "uri": link })).collect());
+    if let Some(links) = metadata.links("uris")? {
+        record.insert("uris".into(), links.into());
     }
+    source.text("handle")?;
     if let Some(url) = source.text("url")? {
         record.insert(bluesky::PAGE.into(), url.into());
     }

@@ -11,15 +11,13 @@ use crate::{
     infra::kv::Limit,
 };
 
-/// Items of one key.
-const RATE: Limit = Limit { count: 6_000, per: Duration::from_mins(1) };
-
 /// Counts items that a key is about to bring or to take away.
 ///
 /// Errors: `RateLimited` when they are too many; then none of them is counted.
 pub async fn count(app: &App, key: &ServiceKey, items: usize) -> Result<()> {
     let items = u32::try_from(items).unwrap_or(u32::MAX);
-    match app.kv.rate(&format!("integration:{}", key.prefix), RATE, items).await {
+    let limit = Limit { count: app.config.ingest.items_per_minute, per: Duration::from_mins(1) };
+    match app.kv.rate(&format!("integration:{}", key.prefix), limit, items).await {
         Ok(rate) if rate.is_allowed => Ok(()),
         Ok(rate) => Err(Error::RateLimited { retry_after: rate.retry_after }),
         // An outage of the counting must not become one of the door.

@@ -4,6 +4,7 @@
 
 pub mod bluesky;
 pub mod lenient;
+pub mod link;
 pub mod web;
 
 use std::sync::Arc;

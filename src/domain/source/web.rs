@@ -20,6 +20,7 @@ use url::{Url, form_urlencoded::byte_serialize};
 use super::{
     DESCRIPTION_LIMIT, Draft, EventDraft, Kind, LINKS_LIMIT, NAME_LIMIT, RSVP_BYTES, Reading, Refusal, RsvpDraft,
     lenient::{Reader, clean, degrees, web_address},
+    link,
 };
 use crate::{domain::event::fold_search, infra::atproto::syntax::Cid};
 
@@ -205,13 +206,13 @@ fn places(reader: &Reader<'_>) -> (Vec<Location>, Option<(f64, f64)>) {
 /// The page, and what the source links to beside it.
 fn links(source: Option<&Value>, page: Option<&String>) -> Vec<Link> {
     let listed = source.and_then(|source| source.pointer("/metadata/uris")).and_then(Value::as_array);
-    let mut urls: Vec<String> = page.into_iter().cloned().collect();
-    for url in listed.into_iter().flatten().filter_map(Value::as_str).filter_map(web_address) {
-        if urls.len() < LINKS_LIMIT && !urls.contains(&url) {
-            urls.push(url);
+    let mut links: Vec<Link> = page.map(|url| Link { name: None, url: url.clone() }).into_iter().collect();
+    for link in listed.into_iter().flatten().filter_map(link::read) {
+        if links.len() < LINKS_LIMIT && links.iter().all(|held| held.url != link.url) {
+            links.push(link);
         }
     }
-    urls.into_iter().map(|url| Link { name: None, url }).collect()
+    links
 }
 
 fn rsvp(shelf: Shelf, reader: &mut Reader<'_>) -> Result<RsvpDraft, Refusal> {
@@ -302,7 +303,7 @@ pub fn copied(record: &str) -> Option<(String, Vec<String>)> {
     let source = record.get("source")?;
     let did = source.pointer("/metadata/did")?.as_str()?.to_owned();
     let links = source.pointer("/metadata/uris").and_then(Value::as_array).into_iter().flatten();
-    let links = links.chain(source.get("url")).filter_map(Value::as_str);
+    let links = links.chain(source.get("url")).filter_map(link::address);
     Some((did, links.filter(|link| link.starts_with("at://")).map(str::to_owned).collect()))
 }
 

@@ -48,7 +48,7 @@ where
 /// Writes rows over those that are there and have the same `keys`, which are unique; of them `columns` change. All rows set the
 /// same columns.
 ///
-/// Errors: a row that is not there is a mistake of the caller's.
+/// Errors: a row that is not there is a mistake of the caller's, which PostgreSQL tells. SQLite inserts it.
 pub async fn replace<A, C>(tx: &impl ConnectionTrait, mut rows: Vec<A>, keys: &[C], columns: &[C]) -> Result<()>
 where
     A: ActiveModelTrait,

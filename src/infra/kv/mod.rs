@@ -16,11 +16,13 @@
 //!
 //! | what | while the store is away |
 //! | --- | --- |
-//! | [`Kv::get`], [`Kv::set`], [`Kv::take`], [`Kv::compare_and_set`] | an error: nobody is let in, and nothing is used twice |
+//! | [`Kv::get`], [`Kv::set`], [`Kv::take`], [`Kv::compare_and_set`] of logins, codes, tokens and sessions at PDSes | an error: nobody is let in, and nothing is used twice |
+//! | [`Kv::compare_and_set`] of an `Idempotency-Key` | the door lets it pass, and keeps no answer: what is repeated changes nothing anyway |
 //! | [`Kv::lock`] | an error, which counts as not held: sweeps and backfills wait, nobody does their work twice |
-//! | [`Lock::during`] | goes on until the lock would have expired, then stops |
-//! | [`Kv::rate`] on what we offer to others | the door lets it pass: an outage must not become everybody's |
-//! | [`Kv::rate`] on what we may ask of others, or on guesses at a secret | refused: a foreign budget, or an account, is lost for longer than an outage lasts |
+//! | [`Lock::during`] (sweeps, backfills) | goes on until the lock would have expired, then stops |
+//! | [`Lock::throughout`] (a session at a PDS is renewed) | goes on to the end: half-way it would be lost; who else renews it meanwhile is found out by comparing |
+//! | [`Kv::rate`] on what programs bring | the door lets it pass: an outage must not become everybody's |
+//! | [`Kv::rate`] on logins that are begun | refused: each of them has us ask servers of the network, and nobody could finish it |
 //! | [`Kv::cached`], [`Kv::keep`] | a miss: it is fetched |
 //! | [`Bell::ring`] | rung when the store is back; meanwhile listeners look by themselves |
 

@@ -3,16 +3,16 @@
 //! It is a table of the database (`embedded`) or RabbitMQ (`rabbit`). Both promise, and `tests/it/queue.rs` holds both to it:
 //!
 //! - a message is durable when [`Queue::publish`] returns; after an error nobody knows, and it is published again;
-//! - it is delivered at least once, and may be delivered again at any time until it is acknowledged, with all that was published
-//!   together with it;
+//! - it is delivered at least once, and may be delivered again at any time until it and all that was published together with it
+//!   are acknowledged;
 //! - messages of one key are delivered in the order they were published, one batch at a time, also with several consumers,
 //!   unless one of them is retried: while it waits, later ones of its key may overtake it. So may they overtake one that is
 //!   given back later than [`HOLD`] after it was taken, one whose consumer lost its connection while working on it, one that
-//!   is larger than 64 KB, and one that was published before the number of partitions changed. (The reader decides by the
-//!   repository's revision, not by the order of arrival: order spares it work, nothing more.)
+//!   is larger than 64 KB, one that comes again though it is done, and one that was published before the number of partitions
+//!   changed. (The reader decides by the repository's revision, not by the order of arrival: order spares it work, nothing more.)
 //! - a consumer that dies gives its messages back;
-//! - a message that its consumers die of does not come back for ever: beyond [`DELIVERY_LIMIT`] it is handed out alone, and
-//!   beyond as much again it is a [`DeadLetter`].
+//! - a message that its consumers die of does not come back for ever: beyond [`DELIVERY_LIMIT`] it is a suspect, of which one is
+//!   handed out at a time, and beyond as much again it is a [`DeadLetter`].
 
 mod embedded;
 mod rabbit;
@@ -124,7 +124,7 @@ enum Receipt {
 /// What is to become of a delivery. Consumed together with it, so that nothing can be settled twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done; never deliver it again.
+    /// Done. It comes again only where something that was published together with it is not.
     Ack,
     /// Deliver it again after the pause, counted as an attempt. RabbitMQ rounds the pause up to the next rung of its ladder,
     /// and one above the last rung down to it.
@@ -278,7 +278,7 @@ impl Queue {
         }
     }
 
-    /// Takes up to `limit` dead letters. Whoever asks meanwhile gets others.
+    /// Takes about `limit` dead letters: what was published together is taken together. Whoever asks meanwhile gets others.
     pub async fn dead_letters(&self, limit: usize) -> Result<DeadLetters> {
         match &self.place {
             Place::Table(table) => table.dead_letters(limit).await,

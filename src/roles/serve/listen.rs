@@ -18,7 +18,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use super::gather::Gather;
+use super::{gather::Gather, linger::Linger};
 use crate::{
     config::Http,
     error::{Error, Result},
@@ -67,7 +67,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, http: &Http, sh
         // Stays with the connection when it becomes a WebSocket.
         let mut socket = TimeoutStream::new(socket);
         socket.set_write_timeout(Some(http.write_timeout()));
-        let socket = Gather::new(Box::pin(socket));
+        let socket = Gather::new(Linger::new(Box::pin(socket)));
         let connection = server.serve_connection(TokioIo::new(socket), service).with_upgrades();
         let ending = shutdown.clone();
         connections.spawn(async move {
@@ -137,7 +137,11 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, routing::get};
+    use axum::{
+        body::Body,
+        http::StatusCode,
+        routing::{get, post},
+    };
     use bytes::Bytes;
     use futures_util::stream;
     use tokio::{
@@ -164,6 +168,12 @@ mod tests {
             .route("/large", get(|| async { vec![b'x'; LARGE] }))
             .route("/endless", get(endless))
             .route("/live", live)
+            .route("/refuse", post(|| async { StatusCode::UNAUTHORIZED }))
+    }
+
+    fn settings() -> Http {
+        let settings = "http = { listen = '127.0.0.1:0', max_connections = 2, write_timeout_seconds = 1 }";
+        config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap().http
     }
 
     async fn ask(stream: &mut TcpStream, path: &str, times: usize) {
@@ -173,13 +183,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_loses_the_connection() {
-        let settings = "http = { listen = '127.0.0.1:0', max_connections = 2, write_timeout_seconds = 1 }";
-        let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();
-        let listener = bind(&config.http).await.unwrap();
+        let settings = settings();
+        let listener = bind(&settings).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let ending = shutdown.clone();
-        let server = tokio::spawn(async move { serve(listener, routes(), &config.http, &ending).await });
+        let server = tokio::spawn(async move { serve(listener, routes(), &settings, &ending).await });
         let mut silent = Vec::new();
         for path in ["/large", "/endless"] {
             let socket = TcpSocket::new_v4().unwrap();
@@ -204,6 +213,25 @@ mod tests {
         }
         drop(silent);
         drop(next);
+        shutdown.cancel();
+        timeout(PATIENCE, server).await.expect("nothing is left to wait for").unwrap();
+    }
+    /// Most clients look for an answer only when they have sent everything.
+    #[tokio::test]
+    async fn who_is_refused_while_sending_hears_it() {
+        let settings = settings();
+        let listener = bind(&settings).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let ending = shutdown.clone();
+        let server = tokio::spawn(async move { serve(listener, routes(), &settings, &ending).await });
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("POST /refuse HTTP/1.1\r\nhost: test\r\ncontent-length: {LARGE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; LARGE]).await.expect("what is refused may still be sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("the answer is heard, and the connection ended");
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
         shutdown.cancel();
         timeout(PATIENCE, server).await.expect("nothing is left to wait for").unwrap();
     }

@@ -11,7 +11,7 @@ use gateway::{
     app::App,
     domain::{
         account::sign_in,
-        actor::{Actor, Credential, Shown, identify, still_open},
+        actor::{Actor, Credential, Shown, identify, look},
         key::{self, Wanted},
         session::{self as sessions, Kind},
     },
@@ -176,9 +176,13 @@ async fn many_are_looked_up_at_once_as_each_is_by_itself() {
             })
         };
         let credentials: Vec<_> = shown().filter_map(|shown| shown.credential()).collect();
-        let open = still_open(&app, &credentials).await.unwrap();
+        let looked = look(&app, &credentials).await.unwrap();
+        looked.note_use(&app).await;
+        let open = looked.open;
         let before = app.db.statement_count();
-        assert_eq!(still_open(&app, &credentials).await.unwrap(), open);
+        let looked = look(&app, &credentials).await.unwrap();
+        looked.note_use(&app).await;
+        assert_eq!(looked.open, open);
         assert_eq!(
             app.db.statement_count() - before,
             2,

@@ -23,11 +23,15 @@ pub(crate) struct TestApp {
 impl TestApp {
     /// Opens it with connections of its own, as another process would.
     pub(crate) async fn open(test: &TestDb) -> Self {
+        Self::over(&test.url, "").await
+    }
+
+    /// Opens it over the database of this URL, with more settings.
+    pub(crate) async fn over(url: &str, settings: &str) -> Self {
         // Nobody may be asked: a port on which nothing listens.
         let network = r#"{ plc_url = "http://127.0.0.1:1", appview_url = "", allow_private = true }"#;
         let settings = format!(
-            "database = {{ url = {:?}, max_connections = 6 }}\nstreams = {{ endpoints = [] }}\nnetwork = {network}",
-            test.url
+            "database = {{ url = {url:?}, max_connections = 6 }}\nstreams = {{ endpoints = [] }}\nnetwork = {network}\n{settings}"
         );
         let config = config::load(None, std::iter::empty(), settings.parse().unwrap()).unwrap();
         Self { app: App::open(config, Clock::system()).await.unwrap() }

@@ -7,8 +7,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::Response as HttpResponse,
 };
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 
 use super::{
     Endpoint, RequestInfo, Transport,
@@ -18,7 +16,10 @@ use super::{
     parameters::Parameters,
     socket,
 };
-use crate::api::graphql::guard::{Code, Refusal};
+use crate::api::{
+    body::{self, Refused},
+    graphql::guard::{Code, Refusal},
+};
 
 /// Answers every request on the path.
 pub(super) async fn serve<E: Executor>(State(endpoint): State<Endpoint<E>>, request: Request) -> HttpResponse {
@@ -81,9 +82,11 @@ impl<E: Executor> Endpoint<E> {
             let refusal = Refusal::new(Code::UnsupportedMediaType, "send application/json in UTF-8");
             return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, refusal));
         }
-        let read = tokio::time::timeout(self.inner.settings.body_timeout, read(body, limits.max_body_bytes));
-        let body = read.await.unwrap_or_else(|_| {
-            Err((StatusCode::REQUEST_TIMEOUT, Refusal::new(Code::BadInput, "the body took too long")))
+        let most = limits.max_body_bytes;
+        let body = body::read(body, most, self.inner.settings.body_timeout).await.map_err(|refused| match refused {
+            Refused::TooLarge => too_large(most),
+            Refused::Late => (StatusCode::REQUEST_TIMEOUT, Refusal::new(Code::BadInput, "the body took too long")),
+            Refused::Broken => malformed(Refusal::new(Code::BadInput, "the body cannot be read")),
         })?;
         Parameters::from_body(&body, limits).map_err(malformed)
     }
@@ -108,20 +111,6 @@ fn is_json(headers: &HeaderMap) -> bool {
             }
             _ => true,
         })
-}
-
-async fn read(body: Body, max: usize) -> Result<Bytes, (StatusCode, Refusal)> {
-    let mut stream = body.into_data_stream();
-    let mut read = BytesMut::new();
-    while let Some(chunk) = stream.next().await {
-        let unreadable = |_| (StatusCode::BAD_REQUEST, Refusal::new(Code::BadInput, "the body cannot be read"));
-        let chunk = chunk.map_err(unreadable)?;
-        if read.len() + chunk.len() > max {
-            return Err(too_large(max));
-        }
-        read.extend_from_slice(&chunk);
-    }
-    Ok(read.freeze())
 }
 
 fn too_large(max: usize) -> (StatusCode, Refusal) {

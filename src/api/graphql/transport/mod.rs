@@ -49,6 +49,7 @@ pub(crate) use self::{
 };
 use self::{lanes::Lanes, names::Names, share::Runs};
 use super::guard::{Code, Guard, Refusal};
+use crate::api::body::PATIENCE;
 
 /// The path that everything here is served on.
 pub(crate) const PATH: &str = "/graphql";
@@ -173,7 +174,7 @@ impl Default for Settings {
             send_queue: 16,
             init_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
+            body_timeout: PATIENCE,
             keepalive: Duration::from_secs(12),
             shared: &[],
             named_operations: Vec::new(),

@@ -1,33 +1,23 @@
 //! Bodies: read with a bound in bytes and in time, and cut into items.
 
-use std::time::Duration;
-
-use axum::{
-    body::{Body, to_bytes},
-    http::{HeaderMap, StatusCode},
-};
+use axum::{body::Body, http::HeaderMap};
 use serde_json::value::RawValue;
 
 use crate::{
-    api::http::problem::Problem,
-    error::{Code, Error},
+    api::{
+        body::{self, PATIENCE},
+        http::problem::Problem,
+    },
+    error::Error,
 };
 
 /// Largest batch.
 pub(super) const BATCH_BYTES: usize = 4 << 20;
 /// Most items of a batch.
 const ITEMS: usize = 1_000;
-/// Time for a body to arrive in.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn read(body: Body, most: usize) -> Result<String, Problem> {
-    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, Code::BadInput, "the body took too long");
-    // The library does not tell a body that is too long from one that broke off.
-    let broken = |_| {
-        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, "the body cannot be taken");
-        problem.with_detail(format!("at most {most} bytes"))
-    };
-    let bytes = tokio::time::timeout(PATIENCE, to_bytes(body, most)).await.map_err(late)?.map_err(broken)?;
+    let bytes = body::read(body, most, PATIENCE).await.map_err(|refused| Problem::of_body(refused, most))?;
     String::from_utf8(bytes.into())
         .map_err(|_| Error::invalid("body", "BODY_NOT_UTF8", "expected JSON in UTF-8").into())
 }

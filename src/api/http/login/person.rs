@@ -5,7 +5,6 @@
 
 use axum::{
     Router,
-    body::to_bytes,
     extract::{RawQuery, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{AppendHeaders, IntoResponse, Redirect, Response},
@@ -16,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    MAX_FORM, Parameters,
+    Parameters,
     browser::{self, Place},
     page, tell, words,
 };
@@ -114,8 +113,10 @@ async fn show(State(app): State<App>, RawQuery(query): RawQuery, headers: Header
 /// One of the forms, sent.
 async fn act(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_FORM).await else { return page::refused(&words::TOO_LARGE) };
-    let sent = Parameters::of(&body);
+    let sent = match Parameters::sent(body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
+    };
     let acted = async {
         let Some((person, form)) = signed_in(&app, &parts.headers).await? else { return Ok(None) };
         let carried = sent.get("form").unwrap_or_default();

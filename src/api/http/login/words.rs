@@ -27,6 +27,9 @@ const fn said(status: StatusCode, code: &'static str, text: &'static str) -> Sai
 pub(super) const TOO_LARGE: Said =
     said(StatusCode::PAYLOAD_TOO_LARGE, "QUERY_TOO_LARGE", "That is more than anybody would type.");
 
+pub(super) const LATE: Said =
+    said(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "What your browser sent did not arrive in time. Try again.");
+
 /// The codes of what a person typed.
 const FIELD: &[&str] =
     &["LOGIN_IDENTIFIER", "DID_MALFORMED", "DID_UNKNOWN", "HANDLE_UNKNOWN", "HANDLE_UNCONFIRMED", "PDS_UNKNOWN"];

@@ -5,8 +5,8 @@ use entities::{
     sets::{EventMode, EventStatus, EventVisibility},
 };
 
-use super::{link, place};
-use crate::domain::source::{DESCRIPTION_LIMIT, EventDraft, LINKS_LIMIT, NAME_LIMIT, Refusal, lenient::Reader};
+use super::place;
+use crate::domain::source::{DESCRIPTION_LIMIT, EventDraft, LINKS_LIMIT, NAME_LIMIT, Refusal, lenient::Reader, link};
 
 const MODES: [(&str, EventMode); 5] = [
     ("inperson", EventMode::InPerson),

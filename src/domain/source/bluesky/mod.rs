@@ -4,7 +4,6 @@
 //! a record without the one thing that makes it what it is, an event's name or an RSVP's subject and answer, is unreadable.
 
 mod event;
-mod link;
 mod place;
 mod rsvp;
 mod told;

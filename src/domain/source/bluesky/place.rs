@@ -6,8 +6,10 @@ use entities::location::Location;
 use h3o::{CellIndex, LatLng};
 use serde_json::Value;
 
-use super::link;
-use crate::domain::source::lenient::{Reader, clean, degrees};
+use crate::domain::source::{
+    lenient::{Reader, clean, degrees},
+    link,
+};
 
 /// Entries of the list that are kept.
 const LOCATIONS_LIMIT: usize = 20;

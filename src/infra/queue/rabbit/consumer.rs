@@ -77,6 +77,18 @@ pub(super) struct Consumer {
     outage: Mutex<Outage>,
 }
 
+/// What a lane consumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A partition, which the consumers share out among them.
+    Shared,
+    /// A partition that the configuration has no more, until somebody deletes it. It is nobody's share: counted as one it
+    /// would stand for work that there hardly is.
+    Former,
+    /// A queue of which each consumer takes what it can.
+    Everybodys,
+}
+
 impl Consumer {
     pub(super) fn start(shared: Arc<Shared>, topic: Topic, bell: Arc<Notify>, stop: CancellationToken) -> Arc<Self> {
         let consumer = Arc::new(Self {
@@ -90,10 +102,10 @@ impl Consumer {
         });
         let (topology, partitions) = (&consumer.shared.topology, consumer.shared.topology.partitions);
         for number in 0..partitions {
-            consumer.add(topology.partition(topic, number), consumer.prefetch(), true);
+            consumer.add(topology.partition(topic, number), consumer.prefetch(), Kind::Shared);
         }
-        consumer.add(topology.large(topic), consumer.prefetch().min(LARGE_PREFETCH), false);
-        consumer.add(topology.suspects(topic), 1, false);
+        consumer.add(topology.large(topic), consumer.prefetch().min(LARGE_PREFETCH), Kind::Everybodys);
+        consumer.add(topology.suspects(topic), 1, Kind::Everybodys);
         tokio::spawn(Arc::clone(&consumer).find_former(partitions));
         tokio::spawn(Arc::clone(&consumer).keep_balance());
         consumer
@@ -108,12 +120,16 @@ impl Consumer {
         if self.topic.has_series() { most } else { most.min(SLOW_PREFETCH) }
     }
 
-    fn add(self: &Arc<Self>, queue: String, prefetch: u16, is_shared: bool) {
-        let (lane, leave) = self.shelf().add(is_shared);
+    fn add(self: &Arc<Self>, queue: String, prefetch: u16, kind: Kind) {
+        let (lane, leave) = self.shelf().add(kind == Kind::Shared);
         let consumer = Arc::clone(self);
         tokio::spawn(async move {
             while !consumer.stop.is_cancelled() {
                 if let Err(error) = consumer.session(lane, &queue, prefetch, &leave).await {
+                    if kind == Kind::Former && matches!(consumer.exists(&queue).await, Ok(false)) {
+                        info!(queue, "a partition of a former configuration is gone");
+                        return;
+                    }
                     if consumer.outage().fails() {
                         warn!(error = error.chain(), queue, "the broker delivers nothing; trying again");
                     }
@@ -154,7 +170,7 @@ impl Consumer {
                     let is_full = incoming.as_ref().is_some_and(|incoming| incoming.len() == most);
                     next_look = Instant::now() + if is_full { Duration::ZERO } else { BREATH };
                     let taken = match incoming {
-                        Some(incoming) => self.take_in(lane, queue, incoming).await,
+                        Some(incoming) => self.take_in(lane, queue, &channel, incoming).await,
                         None => Err(unavailable(anyhow!("the broker ended the consumption of {queue}"))),
                     };
                     if taken.is_err() {
@@ -182,7 +198,13 @@ impl Consumer {
         outcome
     }
 
-    async fn take_in(&self, lane: usize, queue: &str, incoming: Vec<lapin::Result<Incoming>>) -> Result<()> {
+    async fn take_in(
+        &self,
+        lane: usize,
+        queue: &str,
+        channel: &Channel,
+        incoming: Vec<lapin::Result<Incoming>>,
+    ) -> Result<()> {
         let is_suspect = queue == self.shared.topology.suspects(self.topic);
         let (mut outcome, mut foreign) = (Ok(()), Vec::new());
         for incoming in incoming {
@@ -192,7 +214,7 @@ impl Consumer {
                     foreign.push(incoming);
                 }
                 Ok((messages, incoming)) if is_suspect && messages.len() > 1 => {
-                    self.take_apart(&messages, &incoming).await?;
+                    self.take_apart(&messages, channel, &incoming).await?;
                 }
                 Ok((messages, incoming)) => self.shelf().arrive(lane, incoming.delivery_tag, messages),
                 Err(error) => outcome = Err(unavailable(error)),
@@ -210,8 +232,9 @@ impl Consumer {
         outcome
     }
 
-    /// Puts what came together among the suspects one by one, so that the guilty one can be told from the others.
-    async fn take_apart(&self, messages: &[Held], incoming: &Incoming) -> Result<()> {
+    /// Puts what came together among the suspects one by one, so that the guilty one can be told from the others. Keeps it
+    /// for as long as they cannot be published: the channel's end would count as a death that it caused.
+    async fn take_apart(&self, messages: &[Held], channel: &Channel, incoming: &Incoming) -> Result<()> {
         let parcels: Vec<Parcel<'_>> = messages
             .iter()
             .map(|message| Parcel {
@@ -222,7 +245,12 @@ impl Consumer {
                 cause: message.cause.as_deref(),
             })
             .collect();
-        self.shared.publisher.publish(&parcels).await?;
+        while let Err(error) = self.shared.publisher.publish(&parcels).await {
+            if self.stop.is_cancelled() || !channel.status().connected() {
+                return Err(error);
+            }
+            self.rest().await;
+        }
         bounded(incoming.acker.ack(BasicAckOptions::default())).await.map(drop).map_err(unavailable)
     }
 
@@ -235,7 +263,7 @@ impl Consumer {
             for (delivery, settlement) in settlements {
                 let Receipt::Tag(tag) = delivery.receipt else { continue };
                 let Some(out) = held.find(tag) else {
-                    // Its connection is gone: the broker delivers it again, whatever became of it.
+                    // Its channel is gone: the broker delivers it again, whatever became of it.
                     done.push(tag);
                     continue;
                 };
@@ -296,7 +324,7 @@ impl Consumer {
             match self.exists(&queue).await {
                 Ok(true) => {
                     info!(queue, "a partition of a former configuration is emptied as well");
-                    self.add(queue, self.prefetch(), true);
+                    self.add(queue, self.prefetch(), Kind::Former);
                     let Some(next) = number.checked_add(1) else { return };
                     number = next;
                 }

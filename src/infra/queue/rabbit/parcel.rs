@@ -1,8 +1,8 @@
 //! The form of a message in the broker.
 //!
 //! What it costs the broker to take a message, to keep it and to hand it out hardly depends on its size. So what is published
-//! together, and goes the same way, shares one: a line for each, with its key before it. Whatever comes alone, is tried again or
-//! is suspected of killing its consumers has one to itself.
+//! together, and goes the same way, shares one: a line for each, with its key before it. Whatever comes alone or is tried again
+//! has one to itself, and what is suspected of killing its consumers is taken apart.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 

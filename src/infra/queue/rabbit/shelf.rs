@@ -61,8 +61,10 @@ struct Lane<C> {
     open: Option<(u64, C)>,
     /// By number, which is the broker's order: what came under it and waits, with its place in there.
     waiting: BTreeMap<u64, BTreeMap<usize, Held>>,
-    /// Those of this generation that are handed out, or about to be refused.
+    /// Those of this generation that are handed out, or about to be refused. No acknowledgement may cover them.
     out: BTreeSet<Spot>,
+    /// Those of them that nobody waits for any more.
+    lost: BTreeSet<Spot>,
     /// Whether the broker has delivered anything to this generation.
     is_active: bool,
     /// Whether it hands nothing out any more, since its channel is to be closed.
@@ -98,6 +100,7 @@ impl<C: Clone> Shelf<C> {
             open: None,
             waiting: BTreeMap::new(),
             out: BTreeSet::new(),
+            lost: BTreeSet::new(),
             is_active: false,
             is_leaving: false,
             is_shared,
@@ -116,10 +119,16 @@ impl<C: Clone> Shelf<C> {
     }
 
     /// Ends the generation: the broker has everything of it back. What was handed out stays busy until it is settled, so
-    /// that its second delivery is not worked on beside the first.
-    pub(super) fn close(&mut self, lane: usize) {
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.open = None;
+    /// that its second delivery is not worked on beside the first; but not what is lost, which may never be.
+    pub(super) fn close(&mut self, at: usize) {
+        let Some(lane) = self.lanes.get_mut(at) else { return };
+        let (open, lost) = (lane.open.take(), std::mem::take(&mut lane.lost));
+        if let Some((generation, _)) = open {
+            for spot in lost {
+                self.forget(Tag { lane: at, generation, spot });
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(at) {
             lane.waiting.clear();
             lane.out.clear();
             (lane.is_active, lane.is_leaving) = (false, false);
@@ -146,9 +155,7 @@ impl<C: Clone> Shelf<C> {
     pub(super) fn refused(&mut self, lane: usize, number: u64) {
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.out.remove(&(number, 0));
-            if lane.is_leaving && lane.out.is_empty() {
-                lane.leave.notify_one();
-            }
+            lane.look_up();
         }
     }
 
@@ -229,9 +236,7 @@ impl<C: Clone> Shelf<C> {
             let together = numbers.iter().copied().rfind(below);
             acknowledgements.extend(together.map(|number| acknowledgement(number, true)));
             acknowledgements.extend(numbers.into_iter().filter(|n| !below(n)).map(|n| acknowledgement(n, false)));
-            if lane.is_leaving && lane.out.is_empty() {
-                lane.leave.notify_one();
-            }
+            lane.look_up();
         }
         acknowledgements
     }
@@ -248,9 +253,7 @@ impl<C: Clone> Shelf<C> {
         let (number, place) = tag.spot;
         let held = Held { key, body, attempts, published, arrived, cause };
         lane.waiting.entry(number).or_default().insert(place, held);
-        if lane.is_leaving && lane.out.is_empty() {
-            lane.leave.notify_one();
-        }
+        lane.look_up();
     }
 
     /// Whether there is something to hand out, as far as can be told cheaply.
@@ -258,13 +261,15 @@ impl<C: Clone> Shelf<C> {
         self.lanes.iter().any(|lane| !lane.waiting.is_empty())
     }
 
-    /// Has every lane closed that handed out a delivery longer ago than this, which nobody has settled since: it is lost.
+    /// Has every lane closed that handed out a delivery longer ago than this, which nobody has settled since: it is taken for
+    /// lost. Until the lane is closed it may still be settled.
     pub(super) fn give_up(&mut self, hold: Duration) {
-        let lost: Vec<Tag> =
+        let overdue: Vec<Tag> =
             self.out.iter().filter(|(_, out)| out.since.elapsed() > hold).map(|(tag, _)| *tag).collect();
-        for tag in lost {
-            self.forget(tag);
-            if self.lane_of(tag).is_some() {
+        for tag in overdue {
+            if self.lane_of(tag).is_none() {
+                self.forget(tag);
+            } else if self.lanes.get_mut(tag.lane).is_some_and(|lane| lane.lost.insert(tag.spot)) {
                 self.leave(tag.lane);
             }
         }
@@ -296,7 +301,7 @@ impl<C: Clone> Shelf<C> {
 
     /// Whether the lane's channel can be closed now: it is to be, and nobody works on anything of it.
     pub(super) fn may_leave(&self, lane: usize) -> bool {
-        self.lanes.get(lane).is_some_and(|lane| lane.is_leaving && lane.out.is_empty())
+        self.lanes.get(lane).is_some_and(Lane::may_leave)
     }
 
     /// How many messages are held, and when the oldest was published, in Unix seconds.
@@ -328,6 +333,7 @@ impl<C: Clone> Shelf<C> {
         }
         if is_open && let Some(lane) = self.lanes.get_mut(tag.lane) {
             lane.out.remove(&tag.spot);
+            lane.lost.remove(&tag.spot);
         }
         Some(out)
     }
@@ -341,6 +347,17 @@ impl<C> Lane<C> {
             self.waiting.remove(&number);
         }
         held
+    }
+
+    fn may_leave(&self) -> bool {
+        self.is_leaving && self.out.len() == self.lost.len()
+    }
+
+    /// Has the lane look whether it may leave.
+    fn look_up(&self) {
+        if self.may_leave() {
+            self.leave.notify_one();
+        }
     }
 
     /// Whether anything that came under this number is not done.

@@ -178,7 +178,29 @@ fn what_nobody_settles_goes_back_to_the_broker() {
     assert!(!shelf.may_leave(0));
     shelf.give_up(Duration::ZERO);
     assert!(shelf.may_leave(0));
+    shelf.close(0);
     assert_eq!(told(&shelf.finish(&[tag(&out[0])])), []);
+}
+
+#[test]
+fn no_acknowledgement_covers_what_was_given_up() {
+    let mut shelf = shelf();
+    shelf.arrive(0, 1, vec![held("a", "1"), held("b", "2")]);
+    let mut slow = shelf.take(2, ALL, true);
+    shelf.put_back(slow.remove(1));
+    arrive(&mut shelf, 0, 2, "c");
+    let slow = tag(&slow[0]);
+    shelf.out.get_mut(&slow).unwrap().since -= Duration::from_mins(1);
+    let quick: Vec<Tag> = shelf.take(9, ALL, true).iter().map(tag).collect();
+    shelf.give_up(Duration::from_secs(30));
+    assert_eq!(told(&shelf.finish(&quick)), [(2, false)], "of the first something is not done");
+    assert!(shelf.may_leave(0), "who has it may never come back");
+    assert!(shelf.find(slow).is_some(), "but may still have it tried again");
+    arrive(&mut shelf, 1, 1, "a");
+    assert!(shelf.take(9, ALL, true).is_empty(), "and works on it");
+    shelf.close(0);
+    assert_eq!(bodies(&shelf.take(9, ALL, true)), ["a1"], "until the broker has it back");
+    assert_eq!(told(&shelf.finish(&[slow])), []);
 }
 
 #[test]
