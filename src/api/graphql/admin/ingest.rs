@@ -45,7 +45,8 @@ pub(crate) struct IngestRsvpsInput {
 pub(crate) struct DeleteIngestedEventInput {
     /// System of origin; one that the caller's key speaks for.
     source_type: SourceType,
-    /// Identifier there: on the network the AT-URI of the record.
+    /// Identifier there: on the network the AT-URI of the record; of what REST brought in the name of a site (`luma`), which is
+    /// `OTHER` here, that name, a colon, and the identifier.
     source_id: String,
 }
 
@@ -54,7 +55,8 @@ pub(crate) struct DeleteIngestedEventInput {
 pub(crate) struct DeleteIngestedRsvpInput {
     /// System of origin; one that the caller's key speaks for.
     source_type: SourceType,
-    /// Identifier there: on the network the AT-URI of the record.
+    /// Identifier there: on the network the AT-URI of the record; of what REST brought in the name of a site (`luma`), which is
+    /// `OTHER` here, that name, a colon, and the identifier.
     source_id: String,
 }
 
