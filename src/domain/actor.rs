@@ -168,8 +168,8 @@ impl fmt::Debug for Credential {
 pub struct Looked {
     /// Those that open.
     pub open: HashSet<Credential>,
-    keys: Vec<key::Row>,
-    sessions: Vec<session::Row>,
+    keys: Vec<entities::service_key::Model>,
+    sessions: Vec<entities::session::Model>,
 }
 
 impl Looked {

@@ -7,7 +7,6 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
-pub(super) use entities::service_key::Model as Row;
 use entities::{location::Texts, service_key as key, service_key_tenant as of, sets::SourceType, tenant};
 use sea_orm::{
     ActiveEnum,
@@ -307,7 +306,7 @@ pub async fn verify(app: &App, text: &str) -> Result<Option<ServiceKey>> {
 }
 
 /// Those of these texts that open as keys, with their rows. That they were used is for the caller to note.
-pub(super) async fn find_all<'a>(app: &App, texts: &[&'a str]) -> Result<HashMap<&'a str, Row>> {
+pub(super) async fn find_all<'a>(app: &App, texts: &[&'a str]) -> Result<HashMap<&'a str, key::Model>> {
     let texts: Vec<(String, &str)> = texts.iter().filter_map(|text| Some((prefix_of(text)?, *text))).collect();
     if texts.is_empty() {
         return Ok(HashMap::new());
@@ -316,10 +315,10 @@ pub(super) async fn find_all<'a>(app: &App, texts: &[&'a str]) -> Result<HashMap
     let prefixes = texts.iter().map(|(prefix, _)| prefix.clone()).collect();
     let these = among(db.get_database_backend(), key::Column::Prefix, prefixes);
     let rows = key::Entity::find().filter(these).filter(key::Column::RevokedAt.is_null()).all(db).await?;
-    let rows: HashMap<&str, &Row> = rows.iter().map(|row| (&*row.prefix, row)).collect();
+    let rows: HashMap<&str, &key::Model> = rows.iter().map(|row| (&*row.prefix, row)).collect();
     let row_of = |(prefix, text): (String, &'a str)| {
         let row = rows.get(&*prefix).filter(|row| secret::is(text, &row.hash))?;
-        Some((text, Row::clone(row)))
+        Some((text, key::Model::clone(row)))
     };
     Ok(texts.into_iter().filter_map(row_of).collect())
 }
@@ -331,7 +330,7 @@ pub fn sources_of(row: &key::Model) -> BTreeSet<SourceType> {
 
 /// Notes that the key is in use, at most once an hour: every request would wait for a write. It can wait for the next use
 /// when it fails.
-pub(super) async fn note_use(app: &App, row: &Row) {
+pub(super) async fn note_use(app: &App, row: &key::Model) {
     let (id, now) = (row.id, app.clock.now());
     let coarse = now - TimeDelta::hours(1);
     if row.last_used_at.is_some_and(|used| used > coarse) {

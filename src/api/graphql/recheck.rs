@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join},
+};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -16,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
-    domain::actor::{self, Credential},
+    domain::actor::{self, Credential, Looked},
 };
 
 /// Between two looks: how soon what a key or a session has open ends after it was revoked.
@@ -71,8 +74,16 @@ impl Shared {
     }
 
     async fn look(self: Arc<Self>) {
+        let mut looked: Vec<Looked> = Vec::new();
         loop {
-            sleep(PAUSE).await;
+            // That something was used is noted meanwhile, or else after the next look.
+            let noted = async {
+                for looked in &looked {
+                    looked.note_use(&self.app).await;
+                }
+            };
+            let _ = join(sleep(PAUSE), timeout(PAUSE, noted)).await;
+            looked.clear();
             let credentials: Vec<Credential> = {
                 let mut open = self.open();
                 open.by.retain(|_, over| over.strong_count() > 0);
@@ -82,7 +93,6 @@ impl Shared {
                 }
                 open.by.keys().cloned().collect()
             };
-            let mut looked = Vec::new();
             for piece in credentials.chunks(PIECE) {
                 // What cannot be looked up is no news.
                 let Ok(of_piece) = actor::look(&self.app, piece).await else { continue };
@@ -94,13 +104,6 @@ impl Shared {
                 }
                 looked.push(of_piece);
             }
-            let noted = async {
-                for looked in &looked {
-                    looked.note_use(&self.app).await;
-                }
-            };
-            // It can wait for the next look; that must not wait for it.
-            let _ = timeout(PAUSE, noted).await;
         }
     }
 }

@@ -51,9 +51,13 @@ impl<'a> Fields<'a> {
     /// Links as the lexicon has them; an address alone is taken for one.
     pub(super) fn links(&self, name: &str) -> Result<Option<Vec<Value>>> {
         let Some(value) = self.get(name) else { return Ok(None) };
+        // Nothing else of an entry: it may not pass for what we note in links ourselves.
         let link = |entry: &Value| {
             let address = link::address(entry)?;
-            Some(if entry.is_object() { entry.clone() } else { json!({ "uri": address }) })
+            match entry.get("name").filter(|name| !name.is_null()) {
+                Some(name) => name.is_string().then(|| json!({ "uri": address, "name": name })),
+                None => Some(json!({ "uri": address })),
+            }
         };
         let links = value.as_array().and_then(|list| list.iter().map(link).collect::<Option<Vec<_>>>());
         links.map(Some).ok_or_else(|| self.malformed(name, "a list of links"))

@@ -10,7 +10,6 @@ pub mod code;
 use std::{collections::HashMap, slice};
 
 use chrono::{DateTime, TimeDelta, Utc};
-pub(super) use entities::session::Model as Row;
 pub use entities::sets::SessionKind as Kind;
 use entities::{session, user};
 use sea_orm::{
@@ -118,7 +117,7 @@ pub async fn find(app: &App, token: &str) -> Result<Option<Found>> {
 }
 
 /// Those of these tokens that open, with their rows. That they were used is for the caller to note.
-pub(super) async fn find_all<'a>(app: &App, tokens: &[&'a str]) -> Result<HashMap<&'a str, Row>> {
+pub(super) async fn find_all<'a>(app: &App, tokens: &[&'a str]) -> Result<HashMap<&'a str, session::Model>> {
     let tokens: Vec<(String, &str)> =
         tokens.iter().filter_map(|token| Some((secret::prefix_of(MARK, token)?, *token))).collect();
     if tokens.is_empty() {
@@ -131,12 +130,12 @@ pub(super) async fn find_all<'a>(app: &App, tokens: &[&'a str]) -> Result<HashMa
         .filter(session::Column::UserId.in_subquery(member::ids()))
         .all(db)
         .await?;
-    let rows: HashMap<&str, &Row> = rows.iter().map(|row| (&*row.prefix, row)).collect();
+    let rows: HashMap<&str, &session::Model> = rows.iter().map(|row| (&*row.prefix, row)).collect();
     let now = app.clock.now();
-    let opens = |token: &str, row: &Row| secret::is(token, &row.hash) && is_valid(row, now);
+    let opens = |token: &str, row: &session::Model| secret::is(token, &row.hash) && is_valid(row, now);
     let row_of = |(prefix, token): (String, &'a str)| {
         let row = rows.get(&*prefix).filter(|row| opens(token, row))?;
-        Some((token, Row::clone(row)))
+        Some((token, session::Model::clone(row)))
     };
     Ok(tokens.into_iter().filter_map(row_of).collect())
 }
@@ -258,12 +257,12 @@ async fn make_room(tx: &impl ConnectionTrait, user_id: i64, now: DateTime<Utc>) 
 }
 
 /// Notes that sessions are in use. It can wait for the next use when it fails.
-pub(super) async fn note_use(app: &App, rows: &[Row]) {
+pub(super) async fn note_use(app: &App, rows: &[session::Model]) {
     let now = app.clock.now();
     let (coarse, longest) = (now - COARSE, now + lifetimes(app).0);
     let due = rows.iter().filter(|row| row.last_used_at <= coarse);
     let (last, others): (Vec<_>, Vec<_>) = due.partition(|row| row.ends_at <= longest);
-    let ids = |rows: Vec<&Row>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    let ids = |rows: Vec<&session::Model>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
     let parts = [(ids(others), Expr::value(longest)), (ids(last), Expr::col(session::Column::EndsAt))];
     let parts = &parts.into_iter().filter(|(ids, _)| !ids.is_empty()).collect::<Vec<_>>();
     if parts.is_empty() {

@@ -208,7 +208,9 @@ fn links(source: Option<&Value>, page: Option<&String>) -> Vec<Link> {
     let listed = source.and_then(|source| source.pointer("/metadata/uris")).and_then(Value::as_array);
     let mut links: Vec<Link> = page.map(|url| Link { name: None, url: url.clone() }).into_iter().collect();
     for link in listed.into_iter().flatten().filter_map(link::read) {
-        if links.len() < LINKS_LIMIT && links.iter().all(|held| held.url != link.url) {
+        if let Some(held) = links.iter_mut().find(|held| held.url == link.url) {
+            held.name = held.name.take().or(link.name);
+        } else if links.len() < LINKS_LIMIT {
             links.push(link);
         }
     }

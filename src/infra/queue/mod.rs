@@ -124,7 +124,7 @@ enum Receipt {
 /// What is to become of a delivery. Consumed together with it, so that nothing can be settled twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done. It comes again only where something that was published together with it is not.
+    /// Done.
     Ack,
     /// Deliver it again after the pause, counted as an attempt. RabbitMQ rounds the pause up to the next rung of its ladder,
     /// and one above the last rung down to it.

@@ -18,8 +18,8 @@ use tokio::{
 
 /// Silence after which the other side is taken to have heard.
 const SILENCE: Duration = Duration::from_secs(1);
-/// For so long it may go on sending.
-const LONGEST: Duration = Duration::from_secs(10);
+/// For so long it may go on sending: less than a process that ends gives its connections.
+const LONGEST: Duration = Duration::from_secs(5);
 /// Bytes that are thrown away at once.
 const PIECE: usize = 8 << 10;
 

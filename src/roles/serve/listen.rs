@@ -216,6 +216,7 @@ mod tests {
         shutdown.cancel();
         timeout(PATIENCE, server).await.expect("nothing is left to wait for").unwrap();
     }
+
     /// Most clients look for an answer only when they have sent everything.
     #[tokio::test]
     async fn who_is_refused_while_sending_hears_it() {

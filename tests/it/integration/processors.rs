@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Bench, EVENTS, RSVPS, of_fields, rkey};
+use super::{Bench, EVENTS, RSVPS, of_fields, of_web, rkey};
 use crate::support::{
     database::{on_each_database, sqlite},
     records::{BEGINNING, EVENT, RSVP, cid_of, commit, did, tid, uri},
@@ -107,7 +107,7 @@ async fn a_record_that_cannot_be_read_takes_the_place_of_nothing() {
         assert_eq!(bench.events().await[0].name, "Good");
 
         // Nor does an answer that is too long take the place of one that was not.
-        bench.bring(EVENTS, &super::of_web("1")).await;
+        bench.bring(EVENTS, &of_web("1")).await;
         bench.bring(RSVPS, &super::to_web("1", 2, "going")).await;
         let mut long = super::to_web("1", 2, "notgoing");
         long["note"] = "x".repeat(20_000).into();
@@ -152,6 +152,36 @@ async fn the_later_revision_of_what_is_held_counts() {
         assert_eq!(rev().await, tid(BEGINNING + 70, 1));
     })
     .await;
+}
+
+#[tokio::test]
+async fn links_have_names_where_they_are_given() {
+    let database = sqlite().await;
+    let bench = Bench::open(&database).await;
+    let (tickets, page) = ("https://tickets.example/", "https://page.example/");
+    let linked = |mut item: Value, links: Value| {
+        item["source"]["url"] = page.into();
+        item["source"]["metadata"]["uris"] = links;
+        item
+    };
+    let links = json!([{ "uri": tickets, "name": "Tickets", "isPage": true }, "https://plain.example/"]);
+    let asked = "{ events { nodes { links { name url } } } }";
+    for (item, name) in [(of_fields(1, 10), "uri"), (of_web("1"), "web")] {
+        bench.bring(EVENTS, &linked(item, links.clone())).await;
+        let shown = bench.query(asked).await["events"]["nodes"].take().to_string();
+        assert!(shown.contains(&json!({ "name": "Tickets", "url": tickets }).to_string()), "{name}: {shown}");
+    }
+    // What links to itself as a page is a link all the same, and goes with them.
+    bench.bring(EVENTS, &linked(of_fields(1, 20), json!([]))).await;
+    let seen = bench.query(asked).await;
+    assert_eq!(seen["events"]["nodes"][0]["links"], json!([{ "name": null, "url": page }]));
+    for (number, wrong) in
+        [json!([5]), json!([{ "name": "x" }]), json!([{ "uri": tickets, "name": 5 }])].into_iter().enumerate()
+    {
+        let (status, problem) = bench.post(EVENTS, &linked(of_fields(2, 1), wrong)).await;
+        assert_eq!((status.as_u16(), &problem["field"]), (422, &"source.metadata.uris".into()), "{number}: {problem}");
+    }
+    database.discard().await;
 }
 
 #[tokio::test]
