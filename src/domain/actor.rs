@@ -183,7 +183,7 @@ impl Looked {
     }
 }
 
-/// Looks which of these open, as [`identify`] has it, in a few statements however many they are.
+/// Looks which of these open, as [`identify`] has it, in two statements however many they are.
 pub async fn look(app: &App, credentials: &[Credential]) -> Result<Looked> {
     let (mut keys, mut tokens) = (Vec::new(), Vec::new());
     for credential in credentials {

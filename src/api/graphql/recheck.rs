@@ -1,5 +1,5 @@
 //! Looks again and again whether what opened a socket or an event stream still opens it: for all of them at once, so that thousands
-//! cost a few statements and each of them no more than a place in a list.
+//! cost some statements and each of them no more than a place in a list.
 
 use std::{
     collections::HashMap,
@@ -24,8 +24,8 @@ use crate::{
 
 /// Between two looks: how soon what a key or a session has open ends after it was revoked.
 const PAUSE: Duration = Duration::from_secs(4);
-/// Credentials of one look into the database.
-const PIECE: usize = 1_000;
+/// Credentials of one look into the database. Each connection of SQLite keeps the room that its largest answer needed.
+const PIECE: usize = 100;
 
 /// What is open. Looks for as long as there is anything.
 pub(super) struct Recheck(Arc<Shared>);
@@ -77,13 +77,13 @@ impl Shared {
         let mut looked: Vec<Looked> = Vec::new();
         loop {
             // That something was used is noted meanwhile, or else after the next look.
-            let noted = async {
-                for looked in &looked {
-                    looked.note_use(&self.app).await;
+            let (app, used) = (&self.app, std::mem::take(&mut looked));
+            let noted = async move {
+                for looked in used {
+                    looked.note_use(app).await;
                 }
             };
             let _ = join(sleep(PAUSE), timeout(PAUSE, noted)).await;
-            looked.clear();
             let credentials: Vec<Credential> = {
                 let mut open = self.open();
                 open.by.retain(|_, over| over.strong_count() > 0);
