@@ -12,10 +12,12 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::linger::Linger;
+
 /// Bytes that are written at once.
 const LIMIT: usize = 16 << 10;
 
-/// A stream whose writes are gathered until they are flushed.
+/// A stream whose writes are gathered until they are flushed, and that [lingers](Linger) at its end.
 ///
 /// Writes of several pieces, as those of HTTP answers, are gathered by their writer already and pass.
 #[derive(Debug)]
@@ -24,11 +26,13 @@ pub(super) struct Gather<S> {
     held: Vec<u8>,
     /// Of these, so many are written.
     written: usize,
+    /// Once it is shut down.
+    linger: Option<Box<Linger>>,
 }
 
 impl<S> Gather<S> {
     pub(super) const fn new(stream: S) -> Self {
-        Self { stream, held: Vec::new(), written: 0 }
+        Self { stream, held: Vec::new(), written: 0, linger: None }
     }
 }
 
@@ -46,7 +50,7 @@ impl<S: AsyncWrite + Unpin> Gather<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.held.len() + bytes.len() > LIMIT {
             ready!(self.poll_release(context))?;
@@ -76,9 +80,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_release(context))?;
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(this.poll_release(context))?;
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
+        linger.poll(&mut this.stream, context).map(Ok)
     }
 }
 

@@ -4,15 +4,14 @@
 //! on its way: whoever sends a large body in one go would learn of the reset only.
 
 use std::{
-    io::{self, IoSlice},
     mem::MaybeUninit,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
 
@@ -23,81 +22,36 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Bytes that are thrown away at once.
 const PIECE: usize = 8 << 10;
 
-/// A stream that, when it is shut down, reads until the other side ends it too, and throws away what it reads.
+/// The end of a stream that was shut down: it is read until the other side ends it too, and what is read is thrown away.
 #[derive(Debug)]
-pub(super) struct Linger<S> {
-    stream: S,
-    ending: Option<Box<Ending>>,
-}
-
-#[derive(Debug)]
-struct Ending {
+pub(super) struct Linger {
     until: Instant,
     silence: Pin<Box<Sleep>>,
 }
 
-impl<S> Linger<S> {
-    pub(super) const fn new(stream: S) -> Self {
-        Self { stream, ending: None }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+impl Linger {
+    /// From now on.
+    pub(super) fn new() -> Self {
+        Self { until: Instant::now() + LONGEST, silence: Box::pin(sleep(SILENCE)) }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let ending = match &mut this.ending {
-            Some(ending) => ending,
-            ending => {
-                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-                let silence = Box::pin(sleep(SILENCE));
-                ending.insert(Box::new(Ending { until: Instant::now() + LONGEST, silence }))
-            }
-        };
+    /// Ready when the stream may be closed.
+    pub(super) fn poll(&mut self, mut stream: impl AsyncRead + Unpin, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut bytes = [MaybeUninit::uninit(); PIECE];
             let mut piece = ReadBuf::uninit(&mut bytes);
-            match Pin::new(&mut this.stream).poll_read(context, &mut piece) {
+            match Pin::new(&mut stream).poll_read(context, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
                     let now = Instant::now();
-                    if now >= ending.until {
-                        return Poll::Ready(Ok(()));
+                    if now >= self.until {
+                        return Poll::Ready(());
                     }
-                    ending.silence.as_mut().reset(ending.until.min(now + SILENCE));
+                    self.silence.as_mut().reset(self.until.min(now + SILENCE));
                 }
                 // The end, or it is gone.
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return ending.silence.as_mut().poll(context).map(Ok),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.silence.as_mut().poll(context),
             }
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -155,7 +155,7 @@ impl<C: Clone> Shelf<C> {
     pub(super) fn refused(&mut self, lane: usize, number: u64) {
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.out.remove(&(number, 0));
-            lane.look_up();
+            lane.nudge();
         }
     }
 
@@ -236,7 +236,7 @@ impl<C: Clone> Shelf<C> {
             let together = numbers.iter().copied().rfind(below);
             acknowledgements.extend(together.map(|number| acknowledgement(number, true)));
             acknowledgements.extend(numbers.into_iter().filter(|n| !below(n)).map(|n| acknowledgement(n, false)));
-            lane.look_up();
+            lane.nudge();
         }
         acknowledgements
     }
@@ -253,7 +253,7 @@ impl<C: Clone> Shelf<C> {
         let (number, place) = tag.spot;
         let held = Held { key, body, attempts, published, arrived, cause };
         lane.waiting.entry(number).or_default().insert(place, held);
-        lane.look_up();
+        lane.nudge();
     }
 
     /// Whether there is something to hand out, as far as can be told cheaply.
@@ -354,7 +354,7 @@ impl<C> Lane<C> {
     }
 
     /// Has the lane look whether it may leave.
-    fn look_up(&self) {
+    fn nudge(&self) {
         if self.may_leave() {
             self.leave.notify_one();
         }
